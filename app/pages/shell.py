@@ -1,0 +1,171 @@
+"""What every page stands on: the wiring of the application, who is asking, the form token, and rendering.
+
+A page module declares a ``router``, takes ``Wired`` and ``SignedIn`` (or ``AdminOnly``) as parameters, opens its own
+transaction, commits, and returns ``render(...)``. ``app.main`` attaches the checks to the routers.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Annotated, Any, cast
+
+from fastapi import Depends, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from jinja2 import Environment
+from starlette.datastructures import FormData
+
+from app.database import Database
+from app.errors import BadInput, ForeignForm, NotAllowed
+from app.events import Bus
+from app.pages.closing import Closing
+from app.pages.limits import Tries
+from app.pages.sessions import Visit, Visits
+from app.records import Role
+from app.services import accounts
+from app.settings import Settings
+from app.storage import Storage
+
+FORM_FIELDS = 300
+FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data")
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """Everything that pages use, made once by ``create_app``."""
+
+    settings: Settings
+    database: Database
+    storage: Storage
+    bus: Bus
+    visits: Visits
+    templates: Environment
+    tries: Tries
+    closing: Closing
+
+
+@dataclass(frozen=True)
+class Person:
+    """Who is signed in."""
+
+    id: int
+    name: str
+    role: Role
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether admin pages are open to this person."""
+        return self.role is Role.ADMIN
+
+
+def wiring(request: Request) -> Wiring:
+    """Return the application's wiring."""
+    return cast(Wiring, request.app.state.wiring)
+
+
+Wired = Annotated[Wiring, Depends(wiring)]
+
+
+def current_person(request: Request, wired: Wired) -> Person:
+    """Return who is signed in; raise NotSignedIn when nobody is."""
+    visit = visit_of(request)
+    with wired.database.transaction() as session:
+        user = accounts.user_of_session(session, visit.user_id or 0, visit.epoch)
+    person = Person(user.id, user.name, user.role)
+    request.state.person = person
+    return person
+
+
+SignedIn = Annotated[Person, Depends(current_person)]
+
+
+def current_admin(person: SignedIn) -> Person:
+    """Return who is signed in, if it is an admin; raise NotAllowed otherwise."""
+    if not person.is_admin:
+        raise NotAllowed("this page", "it is for admins", "ask an admin to do it or to change your role")
+    return person
+
+
+AdminOnly = Annotated[Person, Depends(current_admin)]
+
+
+async def check_form_token(request: Request, wired: Wired) -> None:
+    """Raise ForeignForm when a request that changes something did not come from a page of this session.
+
+    The token stands in the header ``X-Form-Token`` or, in a form or a beacon, in the field ``form_token``.
+    """
+    if request.method in {"GET", "HEAD", "OPTIONS"}:
+        return
+    token = request.headers.get("x-form-token") or await _token_in_body(request)
+    if not wired.visits.is_own_token(wired.visits.read(request), token):
+        reason = "it does not come from a page of this session"
+        raise ForeignForm("form", reason, "reload the page and send it again")
+
+
+async def posted_form(request: Request) -> FormData:
+    """Return the fields and files of a form."""
+    return await request.form(max_files=1, max_fields=FORM_FIELDS)
+
+
+Posted = Annotated[FormData, Depends(posted_form)]
+
+
+def visit_of(request: Request) -> Visit:
+    """Return the browser's session; a new one, marked to be written by ``render``, when it has none."""
+    visit: Visit | None = getattr(request.state, "visit", None)
+    if visit is None:
+        visits = wiring(request).visits
+        visit = visits.read(request)
+        if visit is None:
+            visit = visits.start()
+            request.state.visit_is_new = True
+        request.state.visit = visit
+    return visit
+
+
+def render(request: Request, name: str, status: int = 200, /, **context: Any) -> HTMLResponse:
+    """Render a template; adds ``person``, ``form_token`` and ``path`` to its context.
+
+    Args:
+        request: the request that is being answered.
+        name: the template, relative to ``templates/``.
+        status: the HTTP status.
+        context: plain values and frozen dataclasses only: nothing that reads the database while rendering.
+    """
+    wired = wiring(request)
+    visit = visit_of(request)
+    body = wired.templates.get_template(name).render(
+        person=getattr(request.state, "person", None),
+        form_token=wired.visits.form_token(visit),
+        path=request.url.path,
+        **context,
+    )
+    response = HTMLResponse(body, status)
+    response.headers["Cache-Control"] = "no-store"
+    if getattr(request.state, "visit_is_new", False):
+        wired.visits.write(response, visit)
+    return response
+
+
+def is_htmx(request: Request) -> bool:
+    """Whether htmx asks for a fragment."""
+    return request.headers.get("hx-request") == "true"
+
+
+def go_to(request: Request, path: str) -> Response:
+    """Send the browser to another page after a form, with or without htmx."""
+    if is_htmx(request):
+        return Response(status_code=204, headers={"HX-Redirect": path})
+    return RedirectResponse(path, status_code=303)
+
+
+async def _token_in_body(request: Request) -> str | None:
+    if request.headers.get("content-type", "").startswith(FORM_TYPES):
+        token = (await posted_form(request)).get("form_token")
+        return token if isinstance(token, str) else None
+    try:
+        body = json.loads(await request.body() or b"{}")
+    except ValueError as error:
+        raise BadInput("request", "its body is no JSON", "reload the page and try again") from error
+    token = body.get("form_token") if isinstance(body, dict) else None
+    return token if isinstance(token, str) else None

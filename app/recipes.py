@@ -1,0 +1,365 @@
+"""The catalogue of everything that can be chosen about learning and asking, as plain typed data.
+
+Forms, the API, the command line, the docs and the worker all read this one catalogue, so a name or a parameter is
+spelled, bounded and explained once. This module knows no torch and no database: what a choice *does* lives in
+``worker.learning``, where a registry per group carries exactly the names listed here (a contract test compares them).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any
+
+from app.errors import RecipeError
+
+Value = int | float | bool | str
+
+
+class ParameterKind(StrEnum):
+    """How a parameter is typed into a form and read from text."""
+
+    INTEGER = "integer"
+    NUMBER = "number"
+    SWITCH = "switch"
+    CHOICE = "choice"
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One bounded knob of a choice; ``low`` and ``high`` are inclusive."""
+
+    name: str
+    kind: ParameterKind
+    default: Value
+    explanation: str
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+
+    def parse(self, value: object, where: str) -> Value:
+        """Return ``value`` as this parameter's type.
+
+        Args:
+            value: a JSON value, or the text of a form field or a command-line option.
+            where: dotted name of the input, used in the error.
+        Raises:
+            RecipeError: the type is wrong or the value is out of bounds.
+        """
+        match self.kind:
+            case ParameterKind.SWITCH:
+                return _parse_switch(value, where)
+            case ParameterKind.CHOICE:
+                if value not in self.choices:
+                    remedy = f"use one of: {_listed(self.choices)}"
+                    raise RecipeError(where, f"{value!r} is not one of its values", remedy)
+                return str(value)
+            case ParameterKind.INTEGER | ParameterKind.NUMBER:
+                return self._parse_number(value, where)
+
+    def _parse_number(self, value: object, where: str) -> int | float:
+        wanted = "a whole number" if self.kind is ParameterKind.INTEGER else "a number"
+        bounds = f"use {wanted} from {_shown(self.low)} to {_shown(self.high)}"
+        if isinstance(value, bool) or not isinstance(value, int | float | str):
+            raise RecipeError(where, f"{value!r} is not {wanted}", bounds)
+        try:
+            number = float(value)
+        except ValueError:
+            raise RecipeError(where, f"{value!r} is not {wanted}", bounds) from None
+        if self.kind is ParameterKind.INTEGER and not number.is_integer():
+            raise RecipeError(where, f"{value!r} is not {wanted}", bounds)
+        low = -math.inf if self.low is None else self.low
+        high = math.inf if self.high is None else self.high
+        if not low <= number <= high:
+            raise RecipeError(where, f"{value!r} is out of bounds", bounds)
+        return int(number) if self.kind is ParameterKind.INTEGER else number
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One named way of doing a group's work, with what a person needs to know to choose it."""
+
+    name: str
+    title: str
+    explanation: str
+    source: str
+    when: str
+    parameters: tuple[Parameter, ...] = ()
+
+
+@dataclass(frozen=True)
+class Group:
+    """Choices of which a recipe takes exactly one; the first is the default."""
+
+    name: str
+    title: str
+    choices: tuple[Choice, ...]
+
+    def __post_init__(self) -> None:
+        names = [choice.name for choice in self.choices]
+        if len(set(names)) != len(names):
+            raise ValueError(f"group {self.name!r} lists a name twice: {names}")
+
+    def choice(self, name: object) -> Choice:
+        """Return the choice called ``name``; raise RecipeError naming the others if there is none."""
+        for choice in self.choices:
+            if choice.name == name:
+                return choice
+        known = _listed(choice.name for choice in self.choices)
+        raise RecipeError(self.name, f"there is no {self.name} called {name!r}", f"use one of: {known}")
+
+
+def _number(name: str, default: float, low: float, high: float, explanation: str) -> Parameter:
+    return Parameter(name, ParameterKind.NUMBER, default, explanation, low, high)
+
+
+def _integer(name: str, default: int, low: int, high: int, explanation: str) -> Parameter:
+    return Parameter(name, ParameterKind.INTEGER, default, explanation, low, high)
+
+
+def _switch(name: str, default: bool, explanation: str) -> Parameter:
+    return Parameter(name, ParameterKind.SWITCH, default, explanation)
+
+
+def _one_of(name: str, choices: tuple[str, ...], explanation: str) -> Parameter:
+    return Parameter(name, ParameterKind.CHOICE, choices[0], explanation, choices=choices)
+
+
+NETWORKS = Group(
+    "network",
+    "Network",
+    (
+        Choice(
+            "al_cnn",
+            "Small convolutional network",
+            "Three convolutions with batch-norm, a hidden layer of 512 and dropout; learns small pictures on a CPU.",
+            "Warm-started active learning on MNIST and CIFAR-10 (source A)",
+            "Digits, icons and other small images; the default.",
+            (_number("dropout", 0.5, 0.0, 0.9, "Share of hidden units silenced while fitting."),),
+        ),
+        Choice(
+            "softmax_regression",
+            "Softmax regression",
+            "One linear layer on the pixels: the simplest classifier, fitted in a blink.",
+            "Least-confident MNIST (source E)",
+            "As a baseline, or when a round has to take no time at all.",
+        ),
+    ),
+)
+
+POSTERIORS = Group(
+    "posterior",
+    "Posterior",
+    (
+        Choice(
+            "plugin",
+            "Plug-in",
+            "Takes the fitted network's softmax at its word.",
+            "Point estimate (maximum a posteriori)",
+            "The fastest, and a strong default.",
+        ),
+    ),
+)
+
+ACQUISITIONS = Group(
+    "acquisition",
+    "Acquisition",
+    (
+        Choice(
+            "entropy",
+            "Entropy",
+            "Asks about the images whose predicted class is most open, over all classes.",
+            "Shannon 1948; Settles 2009, section 3.1",
+            "A good default for a handful of classes.",
+        ),
+        Choice(
+            "margin",
+            "Margin",
+            "Asks where the two likeliest classes are closest.",
+            "Scheffer et al. 2001",
+            "When classes are confused in pairs, or there are many of them.",
+        ),
+        Choice(
+            "least_confidence",
+            "Least confidence",
+            "Asks where the likeliest class is least likely.",
+            "Lewis and Gale 1994",
+            "To reproduce published runs; close to entropy for few classes.",
+        ),
+        Choice(
+            "random",
+            "Random",
+            "Asks about images drawn uniformly.",
+            "The baseline that every strategy has to beat",
+            "As the baseline, and whenever labels should be a fair sample of the pool.",
+        ),
+    ),
+)
+
+SELECTIONS = Group(
+    "selection",
+    "Batch selection",
+    (
+        Choice(
+            "top_k",
+            "Highest scores",
+            "Takes the images with the highest scores.",
+            "All sources",
+            "Small batches, or a pool without near duplicates.",
+        ),
+    ),
+)
+
+FITTINGS = Group(
+    "fitting",
+    "Fitting",
+    (
+        Choice(
+            "supervised",
+            "Labels only",
+            "Fits the network to the labelled images, from scratch or from the previous round's weights.",
+            "Adam (Kingma and Ba 2015) with early stopping and learning-rate reduction (source A)",
+            "Always available.",
+            (
+                _one_of("start", ("scratch", "warm"), "Begin each round from new weights or the last round's."),
+                _integer("epochs", 60, 1, 1000, "Most passes over the labelled images in a round."),
+                _integer("minibatch", 32, 1, 4096, "Images per gradient step."),
+                _integer(
+                    "least_steps", 4, 1, 1000, "Fewest gradient steps in an epoch; few labels are gone through again."
+                ),
+                _number("learning_rate", 0.002, 1e-6, 1.0, "Adam's first step size."),
+                _number("weight_decay", 0.0001, 0.0, 1.0, "Pull of all weights towards zero (L2)."),
+                _integer("patience", 12, 1, 1000, "Epochs without improvement before fitting stops."),
+                _integer("reduce_after", 5, 1, 1000, "Epochs without improvement before the learning rate is halved."),
+                _number("validation_share", 0.0, 0.0, 0.5, "Share of the labels kept aside to decide when to stop."),
+                _switch("augment", True, "Shift, turn and scale the images a little while fitting."),
+            ),
+        ),
+    ),
+)
+
+GROUPS: tuple[Group, ...] = (NETWORKS, POSTERIORS, ACQUISITIONS, SELECTIONS, FITTINGS)
+
+SIZES: tuple[Parameter, ...] = (
+    _integer("batch_size", 20, 1, 10_000, "Images asked about in one round."),
+    _integer("seed_set", 20, 1, 10_000, "First images, asked about before there is a network."),
+    _integer("image_side", 16, 4, 512, "Pixels per side at which the network sees the images."),
+    _integer("seed", 0, 0, 2**31 - 1, "Start of every random draw: same seed, same data, same batches."),
+)
+
+
+@dataclass(frozen=True)
+class Pick:
+    """One choice of a group with all its parameters filled in."""
+
+    name: str
+    parameters: Mapping[str, Value] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "parameters", MappingProxyType(dict(self.parameters)))
+
+    def integer(self, name: str) -> int:
+        """Return a parameter that the catalogue types as a whole number."""
+        return int(self.parameters[name])
+
+    def number(self, name: str) -> float:
+        """Return a parameter that the catalogue types as a number."""
+        return float(self.parameters[name])
+
+    def switch(self, name: str) -> bool:
+        """Return a parameter that the catalogue types as a switch."""
+        return bool(self.parameters[name])
+
+    def text(self, name: str) -> str:
+        """Return a parameter that the catalogue types as one of several words."""
+        return str(self.parameters[name])
+
+    def as_json(self) -> dict[str, Value]:
+        """Return the pick as it is stored: its name beside its parameters."""
+        return {"name": self.name, **self.parameters}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All choices of how a project learns and asks."""
+
+    network: Pick
+    posterior: Pick
+    acquisition: Pick
+    selection: Pick
+    fitting: Pick
+    batch_size: int
+    seed_set: int
+    image_side: int
+    seed: int
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the recipe as JSON that ``parse_recipe`` reads back to an equal recipe."""
+        picks = {group.name: getattr(self, group.name).as_json() for group in GROUPS}
+        return {**picks, **{size.name: getattr(self, size.name) for size in SIZES}}
+
+
+def parse_recipe(given: Mapping[str, Any] | None = None) -> Recipe:
+    """Read a recipe; whatever is not given takes the catalogue's default.
+
+    Args:
+        given: group names mapped to a name or to ``{"name": ..., parameter: value}``, and sizes mapped to numbers.
+    Raises:
+        RecipeError: an unknown group, name, parameter or value; the message names it and lists what is known.
+    """
+    given = given or {}
+    known = [group.name for group in GROUPS] + [size.name for size in SIZES]
+    for name in given:
+        if name not in known:
+            raise RecipeError(name, "a recipe has no such part", f"use any of: {_listed(known)}")
+    parts: dict[str, Any] = {group.name: parse_pick(group, given.get(group.name)) for group in GROUPS}
+    for size in SIZES:
+        parts[size.name] = size.parse(given.get(size.name, size.default), size.name)
+    return Recipe(**parts)
+
+
+def parse_pick(group: Group, given: object) -> Pick:
+    """Read one group's pick from a name, from ``{"name": ..., parameter: value}`` or, for None, the default.
+
+    Raises:
+        RecipeError: an unknown name, parameter or value.
+    """
+    if given is None:
+        given = {}
+    elif isinstance(given, str):
+        given = {"name": given}
+    if not isinstance(given, Mapping):
+        raise RecipeError(group.name, f"{given!r} is not a choice", 'use a name, or {"name": ..., parameter: value}')
+    choice = group.choice(given.get("name", group.choices[0].name))
+    known = {parameter.name: parameter for parameter in choice.parameters}
+    for name in given:
+        if name != "name" and name not in known:
+            remedy = f"use any of: {_listed(known)}" if known else f"{choice.name} takes no parameters"
+            raise RecipeError(f"{group.name}.{name}", f"{choice.name} has no such parameter", remedy)
+    values = {
+        name: parameter.parse(given.get(name, parameter.default), f"{group.name}.{name}")
+        for name, parameter in known.items()
+    }
+    return Pick(choice.name, values)
+
+
+def _parse_switch(value: object, where: str) -> bool:
+    if isinstance(value, bool):
+        return value
+    match str(value).strip().lower():
+        case "true" | "on" | "yes" | "1":
+            return True
+        case "false" | "off" | "no" | "0" | "":
+            return False
+    raise RecipeError(where, f"{value!r} is neither on nor off", "use true or false")
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names)
+
+
+def _shown(bound: float | None) -> str:
+    return "any" if bound is None else f"{bound:g}" if abs(bound) < 1e6 else f"{bound:.0f}"

@@ -1,0 +1,105 @@
+"""The queue's bookkeeping: what a query still wants, and the label that its answers amount to.
+
+Whoever calls holds the project's row (see ``app.services.locks``).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from sqlalchemy import ColumnElement, delete, exists, func, select, update
+from sqlalchemy.orm import Session
+
+from app.records import Annotation, Image, Lease, Outcome, PseudoLabel, Query
+from app.services.clock import now
+from app.services.locks import lock_query
+
+
+def standing() -> tuple[ColumnElement[bool], ...]:
+    """Return the conditions under which an annotation counts."""
+    return Annotation.revoked_at.is_(None), Annotation.counted.is_(True)
+
+
+def awaits_review() -> ColumnElement[bool]:
+    """Return the condition that somebody was unsure about an image."""
+    return exists().where(Annotation.image_id == Image.id, Annotation.outcome == Outcome.UNSURE, *standing())
+
+
+def settle(session: Session, query: Query) -> None:
+    """Recompute what a locked query still wants from its answers and leases, and its image's label.
+
+    A query is closed when it has its answers, when somebody found the image unusable, or when it is superseded and
+    nobody holds it. Leases that are left on a closed query are ended.
+    """
+    session.flush()
+    answers = Counter(
+        session.scalars(select(Annotation.outcome).where(Annotation.query_id == query.id, *standing())).all()
+    )
+    given = answers[Outcome.LABEL] + answers[Outcome.UNSURE]
+    held = session.scalar(select(func.count()).where(Lease.query_id == query.id)) or 0
+    open_answers = max(0, query.wanted_answers - given - held)
+    answered = given >= query.wanted_answers or answers[Outcome.UNUSABLE] > 0
+    if answered or (query.superseded_at is not None and not held):
+        query.open_answers = 0
+        query.closed_at = query.closed_at or now(session)
+        session.execute(delete(Lease).where(Lease.query_id == query.id))
+    else:
+        query.closed_at = None
+        query.open_answers = 0 if query.superseded_at is not None else open_answers
+    _resolve(session, query, unusable=answers[Outcome.UNUSABLE] > 0)
+    session.flush()
+
+
+def return_leases(session: Session, project_id: int, lease_ids: Sequence[int]) -> None:
+    """End leases and let others take their queries."""
+    ended = session.scalars(delete(Lease).where(Lease.id.in_(lease_ids)).returning(Lease.query_id)).all()
+    for query_id in sorted(set(ended)):
+        settle(session, lock_query(session, project_id, query_id))
+
+
+def supersede(session: Session, project_id: int) -> None:
+    """Stop asking the open queries of earlier rounds, since a new ranking takes their place.
+
+    What a person holds stays with them, and what somebody skipped stays open for the others.
+    """
+    skipped = exists().where(Annotation.image_id == Query.image_id, Annotation.outcome == Outcome.SKIP, *standing())
+    replaced = session.scalars(
+        update(Query)
+        .where(Query.project_id == project_id, Query.closed_at.is_(None), Query.superseded_at.is_(None), ~skipped)
+        .values(superseded_at=func.now(), open_answers=0)
+        .returning(Query.id)
+        .execution_options(synchronize_session=False)
+    ).all()
+    held = exists().where(Lease.query_id == Query.id)
+    session.execute(
+        update(Query)
+        .where(Query.id.in_(replaced), ~held)
+        .values(closed_at=func.now())
+        .execution_options(synchronize_session=False)
+    )
+    session.expire_all()
+
+
+def _resolve(session: Session, query: Query, unusable: bool) -> None:
+    """Write the image's label: the class most people gave, the earliest given among equals."""
+    image = session.get(Image, query.image_id, with_for_update={"key_share": True}, populate_existing=True)
+    if image is None:
+        raise RuntimeError(f"query {query.id} asks about an image that is gone")
+    given = session.scalars(
+        select(Annotation.class_id)
+        .where(Annotation.image_id == image.id, Annotation.outcome == Outcome.LABEL, *standing())
+        .order_by(Annotation.id)
+    ).all()
+    label = Counter(given).most_common(1)[0][0] if given and query.closed_at is not None else None
+    if label is not None:
+        session.execute(
+            update(PseudoLabel)
+            .where(PseudoLabel.image_id == image.id, PseudoLabel.superseded_at.is_(None))
+            .values(superseded_at=func.now(), superseded_reason="human label")
+        )
+    image.label_class_id, image.has_human_label = label, label is not None
+    if unusable:
+        image.unusable_at = image.unusable_at or now(session)
+    else:
+        image.unusable_at = None

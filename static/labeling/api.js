@@ -1,0 +1,138 @@
+/**
+ * The labeling API of one project: requests, and what their failures mean for whoever sent them.
+ *
+ * Nothing here retries, except once after fetching a fresh form token. Retrying is the outbox's and the queue's work.
+ */
+
+const REQUEST_MS = 15_000;
+const TRY_AGAIN = new Set([408, 425, 429]);
+
+/**
+ * What went wrong, as far as the sender has to know:
+ * "unreachable": nobody can tell whether it arrived, send it again; "signed-out" and "stale-page": it did not arrive and
+ * will not until the person does something; "refused": it arrived and the answer is no.
+ */
+export class Failure extends Error {
+  /** @param {"unreachable"|"signed-out"|"stale-page"|"refused"} kind @param {string} message @param {string} [code] */
+  constructor(kind, message, code = kind) {
+    super(message);
+    this.kind = kind;
+    this.code = code;
+  }
+}
+
+/**
+ * @typedef {{query_id: number, image_url: string, width: number, height: number, source: string, reserve: boolean,
+ *   round: number, rank: number}} Query
+ * @typedef {{batch_answered: number, batch_size: number, labels_used: number, budget: number, own_labels: number,
+ *   round_number: number, stage: {stage?: string}|null}} Progress
+ * @typedef {{kind: string, reason: string, remedy: string}} Nothing
+ */
+
+export class Api {
+  #base;
+  #token;
+  #userId;
+
+  /** @param {string} base path of the project @param {string} token form token @param {string} userId who is labeling */
+  constructor(base, token, userId) {
+    this.#base = base;
+    this.#token = token;
+    this.#userId = userId;
+  }
+
+  /** @param {number} count @returns {Promise<{queries: Query[], lease_seconds: number, progress: Progress, nothing: Nothing|null}>} */
+  claim(count) {
+    return this.#post("claim", { count });
+  }
+
+  /** @param {import("./outbox.js").Entry} entry @returns {Promise<{annotation_id: number, replay: boolean, progress: Progress}>} */
+  answer({ client_id, query_id, outcome, class_id, seconds_taken }) {
+    // keepalive: an answer on its way is not cut off by leaving the page
+    return this.#post("answers", { client_id, query_id, outcome, class_id, seconds_taken }, { keepalive: true });
+  }
+
+  /** @param {string|null} clientId of the answer to take back @returns {Promise<{query: Query, progress: Progress}>} */
+  undo(clientId) {
+    return this.#post("undo", { client_id: clientId });
+  }
+
+  /** @param {number[]} queryIds @returns {Promise<{lease_seconds: number, query_ids: number[]}>} those still held */
+  renew(queryIds) {
+    return this.#post("renew", { query_ids: queryIds });
+  }
+
+  /** Give queries back while the page goes away; nobody waits for the reply. @param {number[]} queryIds */
+  release(queryIds) {
+    void this.#post("release", { query_ids: queryIds }, { keepalive: true }).catch(() => {});
+  }
+
+  async #post(path, body, options = {}) {
+    const token = this.#token;
+    let response = await this.#send(path, body, options);
+    if (response.status === 403 && (await errorOf(response)).error === "foreign_form") {
+      if (token === this.#token) await this.#freshenToken(); // else another request has done so meanwhile
+      response = await this.#send(path, body, options);
+    }
+    if (response.ok) return await readJson(response);
+    throw await failureOf(response);
+  }
+
+  async #send(path, body, options) {
+    try {
+      return await fetch(`${this.#base}/${path}`, {
+        method: "POST",
+        headers: { "Content-Type": "application/json", Accept: "application/json", "X-Form-Token": this.#token },
+        body: JSON.stringify(body),
+        signal: AbortSignal.timeout(REQUEST_MS),
+        ...options,
+      });
+    } catch {
+      throw new Failure("unreachable", "The server cannot be reached.");
+    }
+  }
+
+  /** Signing in again changes the token; this page goes on if the same person did. */
+  async #freshenToken() {
+    let response;
+    try {
+      response = await fetch(location.href, { signal: AbortSignal.timeout(REQUEST_MS) });
+    } catch {
+      throw new Failure("unreachable", "The server cannot be reached.");
+    }
+    const page = new DOMParser().parseFromString(await response.text(), "text/html");
+    const root = page.getElementById("labeling");
+    const token = page.querySelector("meta[name=form-token]")?.getAttribute("content");
+    if (!root) throw new Failure("signed-out", "You are signed out.");
+    if (!token || root.dataset.user !== this.#userId) {
+      throw new Failure("stale-page", "This page is out of date, or somebody else has signed in.");
+    }
+    this.#token = token;
+  }
+}
+
+async function readJson(response) {
+  try {
+    return await response.json();
+  } catch {
+    throw new Failure("unreachable", "The server's reply was cut off.");
+  }
+}
+
+async function errorOf(response) {
+  try {
+    return await response.clone().json();
+  } catch {
+    return {};
+  }
+}
+
+async function failureOf(response) {
+  const { status } = response;
+  const body = await errorOf(response);
+  const message = body.reason ? `${body.reason}; ${body.remedy}.` : `the server answered ${status}.`;
+  if (status === 401) return new Failure("signed-out", message, body.error);
+  if (status >= 500 || TRY_AGAIN.has(status)) return new Failure("unreachable", message, body.error);
+  if (body.error === "foreign_form") return new Failure("stale-page", message, body.error);
+  return new Failure("refused", message, body.error);
+}

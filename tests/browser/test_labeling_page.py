@@ -1,0 +1,752 @@
+"""The labeling page in real Chromium: every accepted press is one annotation, whatever happens on the way."""
+
+from __future__ import annotations
+
+import json
+import signal
+import statistics
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, BrowserContext, Dialog, Page, Route, expect, sync_playwright
+from sqlalchemy import func, select, update
+
+from app.database import Database
+from app.events import Bus
+from app.outbox import EventKind, announce
+from app.records import Annotation, Class, Lease, Outcome, ProjectState, Query, User
+from app.services import labeling, projects
+from app.services.labeling import Answer
+from app.settings import Settings
+from app.storage import Storage
+from tests.browser.web import WebServer
+from tests.factories import PASSWORD, classes_of, make_project, make_round, make_user
+from tests.waiting import until
+
+CHROMIUM = "/usr/bin/chromium"
+DIGITS = tuple("0123456789")
+# resolves with the id of the image on screen once it has been painted, and is another one than `previous`
+SEE = """previous => new Promise((resolve, reject) => {
+  const deadline = performance.now() + 10000;
+  const look = () => {
+    if (performance.now() > deadline) return reject(new Error(document.querySelector("main").innerText));
+    const image = document.querySelector(".stage .picture");
+    const id = image && new URL(image.src).pathname.split("/").pop();
+    if (!id || id === previous) return requestAnimationFrame(look);
+    requestAnimationFrame(() => setTimeout(() => resolve(id), 8));
+  };
+  look();
+})"""
+HEAR = """() => {
+  window.heard = [];
+  const live = document.querySelector("[data-part=live]");
+  const hear = changes => changes.forEach(({ addedNodes: [said] }) => said && window.heard.push(said.data));
+  new MutationObserver(hear).observe(live, { childList: true });
+}"""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A project with one finished round, and somebody to label it."""
+
+    database: Database
+    web: WebServer
+    project_id: int
+    user: User
+    class_ids: dict[str, int]
+    image_ids: list[int]  # in the ranking's order
+
+    @property
+    def path(self) -> str:
+        return f"/projects/{self.project_id}/label"
+
+    def annotations(self, *, standing: bool = True) -> list[Annotation]:
+        with self.database.transaction() as session:
+            found = select(Annotation).where(Annotation.project_id == self.project_id).order_by(Annotation.id)
+            if standing:
+                found = found.where(Annotation.counted, Annotation.revoked_at.is_(None))
+            return list(session.scalars(found))
+
+    def answers(self) -> list[tuple[int, int | None]]:
+        return [(known.image_id, known.class_id) for known in self.annotations()]
+
+    def saved(self, count: int) -> list[tuple[int, int | None]]:
+        until(lambda: len(self.answers()) >= count, 15, f"{count} answers are saved")
+        return self.answers()
+
+    def expected(self, keys: str, start: int = 0) -> list[tuple[int, int | None]]:
+        return [(image, self.class_ids[key]) for image, key in zip(self.image_ids[start:], keys, strict=False)]
+
+    def leases(self) -> int:
+        with self.database.transaction() as session:
+            held = select(func.count()).where(Lease.project_id == self.project_id)
+            return session.scalar(held) or 0
+
+
+Stage = Callable[..., Scene]
+Open = Callable[..., Page]
+
+
+@pytest.fixture(scope="module")
+def web(servers: Settings, database: Database, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
+    server = WebServer(servers.model_copy(update={"home": tmp_path_factory.mktemp("web")}))
+    server.start()
+    yield server
+    server.end(signal.SIGTERM)
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def stage(web: WebServer, database: Database) -> Stage:
+    def build(
+        queries: int = 20, reserve: int = 0, classes: tuple[str, ...] = DIGITS, *, password: str | None = None,
+        state: ProjectState = ProjectState.RUNNING,
+    ) -> Scene:  # fmt: skip
+        with database.transaction() as session:
+            user = make_user(session, password=password)
+            storage = Storage(web.settings.storage)
+            project = make_project(session, queries + reserve, classes, storage=storage, state=state)
+            asked = make_round(session, project, queries, reserve)
+            ranked = select(Query.image_id).where(Query.round_id == asked.id).order_by(Query.rank)
+            scene = Scene(
+                database,
+                web,
+                project.id,
+                user,
+                {known.name: known.id for known in classes_of(session, project)},
+                list(session.scalars(ranked)),
+            )
+            session.commit()
+        return scene
+
+    return build
+
+
+@pytest.fixture
+def open_page(chromium: Browser, web: WebServer) -> Iterator[Open]:
+    contexts: list[BrowserContext] = []
+
+    def build(scene: Scene, **options: Any) -> Page:
+        context = web.context(chromium, scene.user, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.goto(scene.path)
+        return page
+
+    yield build
+    for context in contexts:
+        context.close()
+
+
+def see(page: Page, previous: int | None = None) -> int:
+    """Return the id of the image that is painted, once it is another than ``previous``."""
+    return int(page.evaluate(SEE, None if previous is None else str(previous)))
+
+
+def label(page: Page, keys: str, seen: int | None = None) -> int | None:
+    """Press one key for every next image, each as soon as its image is painted; return the last image's id."""
+    for key in keys:
+        seen = see(page, seen)
+        page.keyboard.press(key)
+    return seen
+
+
+def cut_off(page: Page, *addresses: str) -> Callable[[], None]:
+    """Let no request to these addresses, or no answer and undo, through until what is returned is called."""
+    network = page.context.new_cdp_session(page)
+    network.send("Network.enable")
+    network.send("Network.setBlockedURLs", {"urls": [*(addresses or ("*/answers", "*/undo"))]})
+
+    def reconnect() -> None:
+        network.send("Network.setBlockedURLs", {"urls": []})
+
+    return reconnect
+
+
+def test_a_whole_batch_is_labelled_with_the_keyboard(stage: Stage, open_page: Open) -> None:
+    scene = stage(queries=20)
+    page = open_page(scene)
+    keys = "01234567890123456789"
+    label(page, keys)
+    assert scene.saved(20) == scene.expected(keys)
+    assert all(known.seconds_taken is not None and known.seconds_taken >= 0 for known in scene.annotations())
+    expect(page.locator("[data-part=progress]")).to_have_text(
+        "20 of 20 in this batch · 20 of 1\u202f000 labels · round 0"
+    )
+    expect(page.locator(".stage")).to_contain_text("The network is learning from the last answers.")
+
+
+def test_the_next_image_is_shown_without_waiting_for_the_server(stage: Stage, open_page: Open) -> None:
+    scene = stage()
+    page = open_page(scene)
+    on_the_way: list[Route] = []
+
+    def hold(route: Route) -> None:
+        on_the_way.append(route)
+
+    first = see(page)
+    until(lambda: scene.leases() >= 5, 5, "the next images are held")
+    page.route("**/answers", hold)
+    page.keyboard.press("1")
+    assert see(page, first) == scene.image_ids[1]
+    assert scene.answers() == []
+    until(lambda: see(page) and on_the_way, 5, "the answer is on its way")
+    on_the_way[0].continue_()
+    scene.saved(1)
+
+
+def test_a_key_held_down_labels_one_image(stage: Stage, open_page: Open) -> None:
+    scene = stage()
+    page = open_page(scene)
+    seen = see(page)
+    for _ in range(20):
+        page.keyboard.down("3")  # from the second on, the browser marks them as repeats
+    see(page, seen)
+    for _ in range(20):
+        page.keyboard.down("3")
+    page.keyboard.up("3")
+    label(page, "4", seen)
+    assert scene.saved(2) == scene.expected("34")
+
+
+def test_enter_held_down_on_a_focused_class_labels_one_image(stage: Stage, open_page: Open) -> None:
+    scene = stage()
+    page = open_page(scene)
+    seen = see(page)
+    page.get_by_role("button", name="5, key 5").focus()
+    for _ in range(20):
+        page.keyboard.down("Enter")
+    see(page, seen)
+    for _ in range(20):
+        page.keyboard.down("Enter")
+    page.keyboard.up("Enter")
+    label(page, "4", seen)
+    assert scene.saved(2) == scene.expected("54")
+
+
+def test_a_second_press_before_the_next_image_is_painted_is_told_not_counted(stage: Stage, open_page: Open) -> None:
+    scene = stage()
+    page = open_page(scene)
+    seen = see(page)
+    page.evaluate(HEAR)
+    page.evaluate(
+        """() => { for (let press = 0; press < 2; press += 1) {
+          document.dispatchEvent(new KeyboardEvent("keydown", { key: "3", code: "Digit3", bubbles: true }));
+        } }"""
+    )
+    label(page, "4", seen)
+    assert scene.saved(2) == scene.expected("34")
+    heard = page.evaluate("heard")
+    assert [text.split(",")[0].split(":")[0] for text in heard] == ["Labelled 3", "Too quick", "Labelled 4"]
+
+
+def test_thirty_keys_typed_without_a_pause_are_each_saved_or_told(stage: Stage, open_page: Open) -> None:
+    scene = stage(queries=40)
+    page = open_page(scene)
+    see(page)
+    page.evaluate(HEAR)
+    keys = "314159265358979323846264338327"
+    page.keyboard.type(keys, delay=30)
+    heard = until(lambda: [*page.evaluate("heard")][29:] and page.evaluate("heard"), 5, "every press was answered")
+    accepted = "".join(key for key, text in zip(keys, heard, strict=True) if text.startswith(f"Labelled {key}"))
+    refused = sum(text.startswith(("Too quick", "There is no image")) for text in heard)
+    assert len(accepted) + refused == 30
+    assert len(accepted) >= 15, "a queue five deep keeps up with fast typing"
+    assert scene.saved(len(accepted)) == scene.expected(accepted)
+    label(page, "0" * 3)
+    assert len(scene.saved(len(accepted) + 3)) == len(accepted) + 3
+
+
+def test_labels_as_fast_as_images_are_painted_are_all_saved_in_order(
+    stage: Stage, open_page: Open, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scene = stage(queries=60)
+    page = open_page(scene)
+    keys = "0123456789" * 6
+    label(page, keys)
+    assert scene.saved(60) == scene.expected(keys)
+    durations = page.evaluate("performance.getEntriesByName('key to painted').map(({ duration }) => duration)")
+    cuts = statistics.quantiles(durations, n=20)
+    with capsys.disabled():
+        sys.stdout.write(f"\nkey to next image painted, 59 presses: p50 {cuts[9]:.0f} ms, p95 {cuts[18]:.0f} ms\n")
+
+
+def test_labeling_goes_on_while_offline_and_nothing_is_lost(stage: Stage, open_page: Open) -> None:
+    scene = stage(queries=20)
+    page = open_page(scene)
+    seen = label(page, "01234")
+    scene.saved(5)
+    until(lambda: scene.leases() >= 5, 5, "the next images are held")
+    page.context.set_offline(True)
+    seen = label(page, "567", seen)
+    expect(page.locator("[data-part=outbox]")).to_have_text("3 answers kept, no connection")
+    assert len(scene.answers()) == 5
+    page.context.set_offline(False)
+    label(page, "890123456789", seen)
+    assert scene.saved(20) == scene.expected("01234567890123456789")
+    expect(page.locator("[data-part=outbox]")).to_be_hidden()
+
+
+def test_a_reload_with_a_full_outbox_delivers_it(stage: Stage, open_page: Open) -> None:
+    scene = stage()
+    page = open_page(scene)
+    see(page)
+    until(lambda: scene.leases() >= 5, 5, "the next images are held")
+    reconnect = cut_off(page)
+    label(page, "1234")
+    expect(page.locator("[data-part=outbox]")).to_contain_text("4 answers kept")
+    warned: list[str] = []
+
+    def leave(dialog: Dialog) -> None:
+        warned.append(dialog.type)
+        dialog.accept()
+
+    page.on("dialog", leave)
+    page.reload()
+    assert warned == ["beforeunload"]
+    expect(page.locator("[data-part=outbox]")).to_contain_text("4 answers kept")
+    reconnect()
+    assert scene.saved(4) == scene.expected("1234")
+    label(page, "5")
+    assert [class_id for _, class_id in scene.saved(5)] == [scene.class_ids[key] for key in "12345"]
+    until(lambda: page.evaluate("localStorage.length") == 0, 5, "the outbox is empty")
+
+
+def test_undo_shows_the_image_again_and_the_second_answer_counts(stage: Stage, open_page: Open) -> None:
+    scene = stage()
+    page = open_page(scene)
+    seen = label(page, "12")
+    third = see(page, seen)
+    page.keyboard.press("Control+z")
+    assert see(page, third) == scene.image_ids[1]
+    page.keyboard.press("7")
+    assert see(page, scene.image_ids[1]) == third
+    page.keyboard.press("Backspace")
+    see(page, third)
+    page.get_by_role("button", name="Undo").click()
+    assert see(page, scene.image_ids[1]) == scene.image_ids[0]
+    label(page, "890")
+    assert scene.saved(3) == scene.expected("890")
+    assert [known.revoked_at is None for known in scene.annotations(standing=False)] == [
+        False, False, False, True, True, True,
+    ]  # fmt: skip
+
+
+def test_undo_of_an_answer_that_is_still_on_its_way_keeps_the_order(stage: Stage, open_page: Open) -> None:
+    scene = stage()
+    page = open_page(scene)
+    see(page)
+    until(lambda: scene.leases() >= 5, 5, "the next images are held")
+    reconnect = cut_off(page)
+    second = see(page, label(page, "1"))
+    page.keyboard.press("z")
+    assert see(page, second) == scene.image_ids[0], "shown before the server has heard of it"
+    page.keyboard.press("2")
+    see(page, scene.image_ids[0])
+    assert scene.annotations(standing=False) == []
+    reconnect()
+    until(lambda: scene.answers() == scene.expected("2"), 10, "answer, undo and answer have arrived in this order")
+    first, again = scene.annotations(standing=False)
+    assert (first.class_id, first.revoked_at is None) == (scene.class_ids["1"], False)
+    assert again.image_id == first.image_id
+
+
+def test_undo_reaches_back_behind_a_reload(stage: Stage, open_page: Open) -> None:
+    scene = stage()
+    page = open_page(scene)
+    label(page, "12")
+    scene.saved(2)
+    page.reload()
+    third = see(page)
+    page.get_by_role("button", name="Undo").click()
+    assert see(page, third) == scene.image_ids[1]
+    label(page, "9")
+    assert scene.saved(2) == scene.expected("19")
+
+
+def test_skip_unsure_and_unusable_are_three_answers(stage: Stage, open_page: Open) -> None:
+    scene = stage()
+    page = open_page(scene)
+    label(page, "sux1")
+    until(lambda: len(scene.annotations()) == 4, 10, "four answers are saved")
+    outcomes = [known.outcome for known in scene.annotations()]
+    assert outcomes == [Outcome.SKIP, Outcome.UNSURE, Outcome.UNUSABLE, Outcome.LABEL]
+    expect(page.locator("[data-part=progress]")).to_contain_text("1 of 1\u202f000 labels")
+
+
+def test_class_keys_win_over_the_keys_of_other_answers(stage: Stage, open_page: Open) -> None:
+    scene = stage(classes=tuple(f"kind {letter}" for letter in "abcdefghijklmnopqrstuvwxyz0123456789"))
+    page = open_page(scene)
+    keys = page.evaluate("[...document.querySelectorAll('[data-key]')].map(button => button.dataset.key)")
+    assert len(keys) == len(set(keys)) == 40
+    with scene.database.transaction() as session:
+        s_class = session.scalars(select(Class.id).where(Class.project_id == scene.project_id, Class.key == "s")).one()
+    label(page, "s")
+    assert scene.saved(1) == [(scene.image_ids[0], s_class)]
+
+
+def test_two_pages_of_one_person_never_show_the_same_query(stage: Stage, open_page: Open) -> None:
+    scene = stage(queries=40)
+    page = open_page(scene)
+    other = page.context.new_page()
+    other.goto(scene.path)
+    shown: list[int] = []
+    seen: dict[Page, int | None] = {page: None, other: None}
+    for turn in range(20):
+        here = (page, other)[turn % 2]
+        here.bring_to_front()
+        image_id = seen[here] = see(here, seen[here])
+        shown.append(image_id)
+        here.keyboard.press("1")
+    assert len(set(shown)) == 20
+    assert sorted(image for image, _ in scene.saved(20)) == sorted(shown)
+
+
+def test_a_killed_server_loses_no_answer(stage: Stage, open_page: Open, web: WebServer) -> None:
+    scene = stage(queries=20)
+    page = open_page(scene)
+    seen = label(page, "0123")
+    scene.saved(4)
+    until(lambda: scene.leases() >= 3, 5, "the next images are held")
+    web.end(signal.SIGKILL)
+    try:
+        seen = label(page, "45", seen)
+        expect(page.locator("[data-part=outbox]")).to_contain_text("kept, server not reached")
+    finally:
+        web.start()
+    label(page, "67890123456789", seen)
+    assert scene.saved(20) == scene.expected("01234567890123456789")
+    assert len(scene.annotations(standing=False)) == 20
+
+
+def test_a_reply_that_got_lost_is_no_second_annotation(stage: Stage, open_page: Open) -> None:
+    scene = stage()
+    page = open_page(scene)
+    see(page)
+
+    def deliver_and_break(route: Route) -> None:
+        route.fetch()
+        route.abort()
+
+    page.route("**/answers", deliver_and_break, times=1)
+    page.route("**/undo", deliver_and_break, times=1)
+    seen = label(page, "12")
+    until(lambda: see(page) and len(scene.answers()) == 2, 10, "both answers are saved")
+    third = see(page, seen)
+    page.keyboard.press("Backspace")
+    see(page, third)
+    page.keyboard.press("3")
+    until(lambda: see(page) and scene.answers() == scene.expected("13"), 10, "the undo took back one answer, not two")
+    assert len(scene.annotations(standing=False)) == 3
+
+
+def test_a_lost_lease_is_told_and_the_page_goes_on(stage: Stage, open_page: Open) -> None:
+    scene = stage(queries=6)
+    page = open_page(scene)
+    seen = see(page)
+    until(lambda: scene.leases() >= 5, 5, "the next images are held")
+    somebody_else_answers_the_first(scene)
+    page.keyboard.press("1")
+    expect(page.locator("#notice")).to_contain_text("its image has passed to somebody else")
+    page.get_by_role("button", name="Dismiss").click()
+    expect(page.locator("#notice .notice")).to_have_count(0)
+    label(page, "2", seen)
+    until(lambda: scene.expected("2", start=1)[0] in scene.answers(), 10, "the next answer is saved")
+    late = [known for known in scene.annotations(standing=False) if not known.counted]
+    assert [(known.image_id, known.user_id) for known in late] == [(scene.image_ids[0], scene.user.id)]
+
+
+def somebody_else_answers_the_first(scene: Scene) -> None:
+    with scene.database.transaction() as session:
+        past = func.now() - func.make_interval(0, 0, 0, 0, 0, 0, 1)
+        session.execute(update(Lease).where(Lease.project_id == scene.project_id).values(expires_at=past))
+        other = make_user(session)
+        labeling.return_expired(session, scene.project_id)
+        [ask] = labeling.claim(session, scene.project_id, other.id, 1, 60)
+        given = Answer(uuid4(), scene.project_id, ask.query_id, other.id, Outcome.LABEL, scene.class_ids["5"])
+        assert labeling.answer(session, given).counted
+        session.commit()
+
+
+def test_a_class_retired_meanwhile_is_told_and_the_page_goes_on(stage: Stage, open_page: Open) -> None:
+    scene = stage()
+    page = open_page(scene)
+    seen = see(page)
+    with scene.database.transaction() as session:
+        session.execute(update(Class).where(Class.id == scene.class_ids["1"]).values(retired_at=func.now()))
+        session.commit()
+    page.keyboard.press("1")
+    expect(page.locator("#notice")).to_contain_text("this project has no such class")
+    label(page, "2", seen)
+    assert scene.saved(1) == scene.expected("2", start=1)
+
+
+def test_answers_of_a_signed_out_person_are_kept_until_they_sign_in_again(stage: Stage, open_page: Open) -> None:
+    scene = stage(password=PASSWORD)
+    page = open_page(scene)
+    see(page)
+    until(lambda: scene.leases() >= 5, 5, "the next images are held")
+    page.context.clear_cookies()
+    label(page, "123")
+    expect(page.locator("[data-part=signed-out]")).to_contain_text("You are signed out. Your 3 answers are kept.")
+    page.get_by_role("link", name="Sign in again").click()
+    page.locator("input[name=name]").fill(scene.user.name)
+    page.locator("input[name=password]").fill(PASSWORD)
+    page.locator("input[name=password]").press("Enter")
+    page.wait_for_url(f"**{scene.path}")
+    assert scene.saved(3) == scene.expected("123")
+
+
+def test_signing_in_again_in_another_tab_needs_no_reload(stage: Stage, open_page: Open, web: WebServer) -> None:
+    scene = stage()
+    page = open_page(scene)
+    see(page)
+    web.sign_in(page.context, scene.user)  # a new session: the page's form token is not its own
+    label(page, "123")
+    assert scene.saved(3) == scene.expected("123")
+
+
+def test_answers_are_never_sent_in_the_name_of_somebody_else(stage: Stage, open_page: Open, web: WebServer) -> None:
+    scene = stage()
+    page = open_page(scene)
+    see(page)
+    with scene.database.transaction() as session:
+        somebody = make_user(session)
+        session.commit()
+    web.sign_in(page.context, somebody)
+    label(page, "1")
+    expect(page.locator("[data-part=stale-page]")).to_contain_text("Your answer is kept.")
+    assert scene.annotations(standing=False) == []
+    web.sign_in(page.context, scene.user)
+    page.get_by_role("link", name="Reload the page").click()
+    assert scene.saved(1) == scene.expected("1")
+
+
+def test_leaving_gives_the_held_queries_back(stage: Stage, open_page: Open) -> None:
+    scene = stage()
+    page = open_page(scene)
+    label(page, "1")
+    scene.saved(1)
+    until(lambda: scene.leases() >= 5, 5, "the next images are held")
+    page.goto("about:blank")
+    until(lambda: scene.leases() == 0, 5, "nothing is held any more")
+
+
+def test_a_tab_that_slept_longer_than_its_leases_claims_again(stage: Stage, open_page: Open) -> None:
+    scene = stage(queries=8)
+    page = open_page(scene)
+    see(page)
+    page.clock.install()
+    page.reload()
+    seen = see(page)
+    until(lambda: scene.leases() >= 5, 5, "the next images are held")
+    somebody_else_answers_the_first(scene)
+    page.clock.fast_forward("05:00")
+    assert see(page, seen) == scene.image_ids[1]
+    label(page, "2")
+    until(lambda: scene.expected("2", start=1)[0] in scene.answers(), 10, "the answer counts")
+    assert all(known.counted for known in scene.annotations(standing=False))
+
+
+def test_leases_are_renewed_while_the_person_is_there(stage: Stage, open_page: Open) -> None:
+    scene = stage()
+    page = open_page(scene)
+    see(page)
+    page.clock.install()
+    page.reload()
+    see(page)
+    with page.expect_request("**/renew") as renewed:
+        for _ in range(6):
+            page.clock.run_for(8_000)
+    assert len(json.loads(renewed.value.post_data or "")["query_ids"]) >= 5
+
+
+def test_an_empty_page_says_why_and_goes_on_by_itself(stage: Stage, open_page: Open, web: WebServer) -> None:
+    scene = stage(state=ProjectState.PAUSED)
+    page = open_page(scene)
+    expect(page.locator(".stage")).to_contain_text("The project is paused.")
+    assert page.get_by_role("button", name="1, key 1").get_attribute("aria-disabled") == "true"
+    with telling(web) as told, told.transaction() as session:
+        projects.set_state(session, scene.project_id, ProjectState.RUNNING)
+        session.commit()
+    label(page, "1")
+    assert scene.saved(1) == scene.expected("1")
+
+
+@contextmanager
+def telling(web: WebServer) -> Iterator[Database]:
+    """Open a database whose commits are told to open pages, as those of the product are."""
+    bus = Bus(str(web.settings.redis_url))
+    database = Database(str(web.settings.database_url), bus.deliver)
+    yield database
+    database.close()
+    bus.close()
+
+
+def test_the_page_says_what_the_worker_does(stage: Stage, open_page: Open, web: WebServer) -> None:
+    scene = stage()
+    page = open_page(scene)
+    see(page)
+    worker = page.locator("[data-part=worker]")
+    said: list[tuple[EventKind, dict[str, Any], str]] = [
+        (EventKind.ROUND, {"state": "running"}, "learning from the labels"),
+        (EventKind.PROGRESS, {"stage": "fitting", "done": 12, "total": 60}, "fitting, epoch 12 of 60"),
+        (
+            EventKind.PROGRESS,
+            {"stage": "scoring", "done": 1000, "total": 1377},
+            "scoring, 1\u202f000 of 1\u202f377 images",
+        ),
+        (EventKind.ROUND, {"state": "done"}, "new queries are ready"),
+    ]
+    with telling(web) as told:
+        for kind, data, text in said:
+            with told.transaction() as session:
+                announce(session, scene.project_id, kind, number=1, **data)
+                session.commit()
+            expect(worker).to_have_text(text)
+
+
+def test_reserve_queries_are_marked(stage: Stage, open_page: Open) -> None:
+    scene = stage(queries=1, reserve=5)
+    page = open_page(scene)
+    see(page)
+    expect(page.locator("[data-part=progress]")).not_to_contain_text("ahead of the next batch")
+    label(page, "1")
+    expect(page.locator("[data-part=progress]")).to_contain_text("1 of 1 in this batch")
+    expect(page.locator("[data-part=progress]")).to_contain_text("ahead of the next batch")
+
+
+def test_an_image_that_cannot_be_fetched_does_not_block_the_page(stage: Stage, open_page: Open) -> None:
+    scene = stage()
+    page = open_page(scene)
+    see(page)
+    until(lambda: scene.leases() >= 5, 5, "the next images are held")
+    cut_off(page, f"*/images/{scene.image_ids[7]}*")
+    seen = label(page, "1234567")
+    expect(page.locator(".stage")).to_contain_text("This image cannot be shown", timeout=10_000)
+    page.keyboard.press("x")
+    assert see(page, seen) == scene.image_ids[8]
+    page.keyboard.press("8")
+    until(lambda: len(scene.annotations()) == 9, 10, "all answers are saved")
+    assert [known.outcome for known in scene.annotations()][6:] == [Outcome.LABEL, Outcome.UNUSABLE, Outcome.LABEL]
+
+
+def test_small_pictures_stay_crisp(stage: Stage, open_page: Open) -> None:
+    page = open_page(stage())
+    see(page)
+    picture = page.locator(".stage .picture")
+    assert picture.evaluate("image => getComputedStyle(image).imageRendering") == "pixelated"
+    box = picture.bounding_box()
+    assert box is not None
+    assert box["height"] > 400
+    assert abs(box["height"] - box["width"]) < 1
+
+
+@pytest.mark.parametrize(
+    "classes", [DIGITS, ("aeroplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse")]
+)
+def test_a_phone_labels_by_touch(stage: Stage, open_page: Open, classes: tuple[str, ...]) -> None:
+    scene = stage(classes=classes)
+    page = open_page(scene, viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    seen = None
+    for name in classes[:3]:
+        seen = see(page, seen)
+        page.get_by_role("button", name=f"{name}, key").tap()
+    assert [class_id for _, class_id in scene.saved(3)] == [scene.class_ids[name] for name in classes[:3]]
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    for button in page.locator(".answers button").all():
+        box = button.bounding_box()
+        assert box is not None
+        assert box["width"] >= 44
+        assert box["height"] >= 44
+        assert box["y"] + box["height"] <= 844
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_page_is_accessible(stage: Stage, open_page: Open, scheme: str, width: int) -> None:
+    scene = stage()
+    size = {"width": width, "height": 844}
+    page = open_page(scene, viewport=size, color_scheme=scheme, reduced_motion="reduce")
+    seen = see(page)
+    assert_accessible(page)
+    until(lambda: scene.leases() >= 5, 5, "the next images are held")
+    somebody_else_answers_the_first(scene)
+    page.keyboard.press("1")
+    page.context.clear_cookies()
+    see(page, seen)
+    page.keyboard.press("2")
+    expect(page.locator("[data-part=signed-out]")).to_be_visible()
+    expect(page.locator("#notice .notice")).to_be_visible()
+    assert_accessible(page)
+
+
+def assert_accessible(page: Page) -> None:
+    found = Axe().run(
+        page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
+    )
+    assert found.violations_count == 0, found.generate_report()
+
+
+def test_what_happened_is_said(stage: Stage, open_page: Open) -> None:
+    page = open_page(stage(classes=("cat", "dog")))
+    see(page)
+    page.keyboard.press("2")
+    live = page.locator("[data-part=live]")
+    expect(live).to_have_text("Labelled dog, next image")
+    assert live.get_attribute("aria-live") == "polite"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("claim", {"count": 0}, 422),
+        ("claim", {"count": 5, "more": 1}, 422),
+        ("answers", {"client_id": "no uuid", "query_id": 1, "outcome": "label"}, 422),
+        ("answers", {"client_id": str(uuid4()), "query_id": 2**63, "outcome": "label", "class_id": 1}, 422),
+        ("answers", {"client_id": str(uuid4()), "query_id": 1, "outcome": "maybe"}, 422),
+        ("answers", {"client_id": str(uuid4()), "query_id": 1, "outcome": "skip", "seconds_taken": -1}, 422),
+        ("answers", {"client_id": str(uuid4()), "query_id": 2**40, "outcome": "skip"}, 404),
+        ("undo", {}, 409),
+        ("undo", {"client_id": str(uuid4())}, 409),
+    ],
+)
+def test_bad_requests_get_a_clear_message(
+    stage: Stage, web: WebServer, path: str, body: dict[str, object], status: int
+) -> None:
+    scene = stage(queries=1)
+    with web.client(scene.user) as client:
+        answer = client.post(f"/projects/{scene.project_id}/{path}", json=body)
+    assert answer.status_code == status
+    assert {"error", "subject", "reason", "remedy", "message"} <= answer.json().keys()
+    assert scene.annotations(standing=False) == []
+
+
+def test_a_request_without_the_pages_token_is_refused(stage: Stage, web: WebServer) -> None:
+    scene = stage(queries=1)
+    with web.client(scene.user) as client:
+        answer = client.post(f"/projects/{scene.project_id}/claim", json={"count": 1}, headers={"X-Form-Token": "no"})
+    assert (answer.status_code, answer.json()["error"]) == (403, "foreign_form")
+
+
+def test_the_script_needs_no_secure_context(stage: Stage, open_page: Open) -> None:
+    scene = stage()
+    page = open_page(scene)
+    page.add_init_script("delete Crypto.prototype.randomUUID")
+    page.reload()
+    label(page, "12")
+    scene.saved(2)
+    assert {known.client_id.version for known in scene.annotations()} == {4}

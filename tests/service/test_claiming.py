@@ -1,0 +1,246 @@
+"""Acceptance 4: who gets which query. Every test races or compares real rows on real Postgres."""
+
+from __future__ import annotations
+
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from threading import Barrier
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import func, select, update
+
+from app.database import Database
+from app.records import Annotation, Lease, Outcome, ProjectState, Query, Round, RoundState
+from app.services import labeling, projects
+from app.services.labeling import Answer, Ask
+from tests.factories import classes_of, make_project, make_round, make_user
+
+LEASE = 60.0
+
+
+def claim(database: Database, project_id: int, user_id: int, count: int, **options: float) -> list[Ask]:
+    with database.transaction() as session:
+        asks = labeling.claim(session, project_id, user_id, count, LEASE, **options)
+        session.commit()
+    return asks
+
+
+def answer(database: Database, project_id: int, user_id: int, query_id: int, outcome: Outcome = Outcome.LABEL) -> bool:
+    with database.transaction() as session:
+        class_id = classes_of(session, projects.get(session, project_id))[0].id if outcome is Outcome.LABEL else None
+        answered = labeling.answer(session, Answer(uuid4(), project_id, query_id, user_id, outcome, class_id))
+        session.commit()
+    return answered.counted
+
+
+def scene(
+    database: Database, people: int, *, queries: int = 20, reserve: int = 0, overlap: int = 1
+) -> tuple[int, list[int]]:
+    with database.transaction() as session:
+        project = make_project(session, images=queries + reserve, overlap=overlap)
+        make_round(session, project, queries, reserve)
+        users = [make_user(session).id for _ in range(people)]
+        session.commit()
+        return project.id, users
+
+
+@pytest.mark.parametrize("overlap", [1, 2])
+def test_two_people_who_claim_at_the_same_time_never_hold_more_than_the_overlap(
+    database: Database, overlap: int
+) -> None:
+    project_id, users = scene(database, 2, queries=100, overlap=overlap)
+    barrier = Barrier(2)
+
+    def race(user_id: int) -> list[int]:
+        taken = []
+        for _ in range(100):
+            barrier.wait()
+            taken += [ask.query_id for ask in claim(database, project_id, user_id, 1)]
+        return taken
+
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(race, users)
+    # whoever was passed over because the other was just claiming the last one gets it now
+    for user_id, taken in zip(users, (first, second), strict=True):
+        taken += [ask.query_id for ask in claim(database, project_id, user_id, 100)]
+    holders = Counter(first) + Counter(second)
+    assert max(Counter(first).values()) == max(Counter(second).values()) == 1
+    assert set(holders.values()) == {overlap}
+    assert len(holders) == 100, "every query was handed out"
+
+
+def test_two_pages_of_one_person_never_hold_the_same_query(database: Database) -> None:
+    project_id, [user_id] = scene(database, 1, queries=100, overlap=2)
+    barrier = Barrier(2)
+
+    def race(_page: int) -> list[int]:
+        taken = []
+        for _ in range(50):
+            barrier.wait()
+            taken += [ask.query_id for ask in claim(database, project_id, user_id, 1)]
+        return taken
+
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(race, range(2))
+    assert not set(first) & set(second)
+    second += [ask.query_id for ask in claim(database, project_id, user_id, 100)]
+    assert len(set(first) | set(second)) == 100
+
+
+@pytest.mark.parametrize("people", [1, 2, 5])
+def test_people_are_shown_images_in_the_rankings_order(database: Database, people: int) -> None:
+    project_id, users = scene(database, people, queries=30)
+    shown = []
+    for turn in range(30):
+        user_id = users[turn % people]
+        [ask] = claim(database, project_id, user_id, 1)
+        shown.append(ask.rank)
+        assert answer(database, project_id, user_id, ask.query_id)
+    assert shown == list(range(1, 31))
+
+
+def test_a_page_of_queries_comes_in_the_rankings_order(database: Database) -> None:
+    project_id, [first, second] = scene(database, 2, queries=12)
+    assert [ask.rank for ask in claim(database, project_id, first, 5)] == [1, 2, 3, 4, 5]
+    assert [ask.rank for ask in claim(database, project_id, second, 5)] == [6, 7, 8, 9, 10]
+
+
+def test_with_overlap_a_query_goes_to_two_people_and_never_twice_to_one(database: Database) -> None:
+    project_id, users = scene(database, 3, queries=10, overlap=2)
+    seen: dict[int, list[int]] = {}
+    for user_id in users * 2:
+        for ask in claim(database, project_id, user_id, 10):
+            seen.setdefault(ask.query_id, []).append(user_id)
+            assert answer(database, project_id, user_id, ask.query_id)
+    assert all(len(people) == len(set(people)) == 2 for people in seen.values())
+    assert len(seen) == 10
+
+
+def test_a_batch_comes_before_its_reserve_and_little_reserve_is_handed_out_ahead(database: Database) -> None:
+    project_id, [user_id] = scene(database, 1, queries=5, reserve=10)
+    asks = claim(database, project_id, user_id, 15)
+    assert [ask.reserve for ask in asks] == [False] * 5 + [True] * labeling.RESERVE_AHEAD
+
+
+def test_while_a_round_is_open_the_reserve_keeps_people_going(database: Database) -> None:
+    project_id, [user_id] = scene(database, 1, queries=5, reserve=10)
+    for ask in claim(database, project_id, user_id, 5):
+        answer(database, project_id, user_id, ask.query_id)
+    with database.transaction() as session:
+        latest = session.scalars(
+            select(Round).where(Round.project_id == project_id).order_by(Round.number.desc())
+        ).first()
+        assert latest is not None
+        assert latest.state is RoundState.REQUESTED, "the batch was answered"
+    assert len(claim(database, project_id, user_id, 8)) == 8
+
+
+def test_a_query_whose_lease_has_run_out_is_handed_to_somebody_else(database: Database) -> None:
+    project_id, [first, second] = scene(database, 2, queries=1)
+    [held] = claim(database, project_id, first, 1)
+    assert claim(database, project_id, second, 1) == []
+    expire(database, held.query_id)
+    [handed_on] = claim(database, project_id, second, 1)
+    assert handed_on.query_id == held.query_id
+    assert not answer(database, project_id, first, held.query_id), "the lease has passed on"
+    assert answer(database, project_id, second, held.query_id)
+    with database.transaction() as session:
+        counted = session.execute(
+            select(Annotation.user_id, Annotation.counted).where(Annotation.query_id == held.query_id)
+        ).all()
+    assert sorted(counted) == sorted([(first, False), (second, True)]), "both answers are kept, one counts"
+
+
+def test_an_answer_after_the_lease_ran_out_counts_if_nobody_took_the_image(database: Database) -> None:
+    project_id, [user_id] = scene(database, 1, queries=2)
+    [held] = claim(database, project_id, user_id, 1)
+    expire(database, held.query_id)
+    with database.transaction() as session:
+        assert labeling.return_expired(session, project_id) == 1
+        session.commit()
+    assert answer(database, project_id, user_id, held.query_id)
+
+
+def test_the_queries_of_a_crashed_page_come_back_to_the_same_person(database: Database) -> None:
+    project_id, [user_id] = scene(database, 1, queries=3)
+    held = {ask.query_id for ask in claim(database, project_id, user_id, 3)}
+    assert claim(database, project_id, user_id, 3) == [], "a page that renews its leases keeps them"
+    with database.transaction() as session:
+        session.execute(
+            update(Lease).where(Lease.query_id.in_(held)).values(expires_at=func.now() + timedelta(seconds=LEASE / 3))
+        )
+        session.commit()
+    assert {ask.query_id for ask in claim(database, project_id, user_id, 3)} == held
+
+
+def test_released_queries_are_free_at_once(database: Database) -> None:
+    project_id, [first, second] = scene(database, 2, queries=4)
+    held = claim(database, project_id, first, 4)
+    with database.transaction() as session:
+        assert labeling.release(session, project_id, first, [held[0].query_id, held[2].query_id]) == 2
+        session.commit()
+    assert [ask.rank for ask in claim(database, project_id, second, 4)] == [1, 3]
+
+
+def test_a_paused_project_hands_out_nothing(database: Database) -> None:
+    project_id, [user_id] = scene(database, 1)
+    with database.transaction() as session:
+        projects.set_state(session, project_id, ProjectState.PAUSED)
+        session.commit()
+    assert claim(database, project_id, user_id, 5) == []
+
+
+def test_many_claims_at_once_never_pass_the_budget(database: Database) -> None:
+    with database.transaction() as session:
+        project = make_project(session, images=40, budget=13)
+        make_round(session, project, 40)
+        users = [make_user(session).id for _ in range(8)]
+        session.commit()
+        project_id = project.id
+    barrier = Barrier(8)
+
+    def race(user_id: int) -> int:
+        barrier.wait()
+        return len(claim(database, project_id, user_id, 5))
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(race, users)) == 13
+
+
+def test_open_answers_leases_and_answers_always_add_up(database: Database) -> None:
+    project_id, users = scene(database, 3, queries=10, overlap=3)
+    for turn in range(40):
+        user_id = users[turn % 3]
+        for place, ask in enumerate(claim(database, project_id, user_id, 2)):
+            outcome = [Outcome.LABEL, Outcome.SKIP, Outcome.UNSURE][(turn + place) % 3]
+            answer(database, project_id, user_id, ask.query_id, outcome)
+        claim(database, project_id, users[(turn + 1) % 3], 1)
+        assert sums(database, project_id) == {0}
+
+
+def sums(database: Database, project_id: int) -> set[int]:
+    """Return, over open queries, wanted answers less open ones, leases and answers."""
+    leases = select(func.count()).where(Lease.query_id == Query.id).scalar_subquery()
+    given = (
+        select(func.count())
+        .where(
+            Annotation.query_id == Query.id,
+            Annotation.outcome.in_([Outcome.LABEL, Outcome.UNSURE]),
+            Annotation.counted,
+            Annotation.revoked_at.is_(None),
+        )
+        .scalar_subquery()
+    )
+    left = select(Query.wanted_answers - Query.open_answers - leases - given)
+    with database.transaction() as session:
+        return {0, *session.scalars(left.where(Query.project_id == project_id, Query.closed_at.is_(None)))}
+
+
+def expire(database: Database, query_id: int) -> None:
+    with database.transaction() as session:
+        session.execute(
+            update(Lease).where(Lease.query_id == query_id).values(expires_at=func.now() - timedelta(seconds=1))
+        )
+        session.commit()

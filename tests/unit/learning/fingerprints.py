@@ -1,0 +1,57 @@
+"""One line of text for everything that a seed decides; run as a module it prints them all as JSON.
+
+The tests compare what this process finds with what another one finds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import numpy as np
+
+from tests.unit.learning.factories import make_network, make_recipe, make_snapshot
+from worker.learning.acquisitions import ACQUISITIONS
+from worker.learning.learner import step
+from worker.learning.networks import NETWORKS
+from worker.learning.oracle import simulated_answers
+from worker.learning.posteriors import POSTERIORS
+from worker.learning.selections import SELECTIONS
+from worker.learning.weights import Weights
+
+
+def fingerprint_networks() -> dict[str, str]:
+    return {f"network {name}": digest(Weights.of(make_network(name)).to_bytes()) for name in NETWORKS.names()}
+
+
+def fingerprint_batches() -> dict[str, str]:
+    """One whole round for every choice of every group, and a cold start."""
+    rounds = [("network", name) for name in NETWORKS.names()]
+    rounds += [("posterior", name) for name in POSTERIORS.names()]
+    rounds += [("acquisition", name) for name in ACQUISITIONS.names()]
+    rounds += [("selection", name) for name in SELECTIONS.names()]
+    found = {f"batch {group} {name}": one_round(**{group: name}) for group, name in rounds}
+    return {**found, "batch cold start": one_round(labelled=0)}
+
+
+def one_round(labelled: int = 12, **parts: str) -> str:
+    recipe = make_recipe(**{"network": "al_cnn", **parts}, seed=11)
+    result = step(recipe, make_snapshot(labelled=labelled), count=6, round_number=2, device="cpu")
+    return f"{result.ranking.rows.tolist()} {digest(result.weights or b'')} {digest(result.scores.tobytes())}"
+
+
+def fingerprint_oracle() -> dict[str, str]:
+    truths = np.arange(40) % 3
+    return {"oracle": str(simulated_answers(5, np.arange(40), truths, 3, 0.5).tolist())}
+
+
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def find_all() -> dict[str, str]:
+    return {**fingerprint_networks(), **fingerprint_batches(), **fingerprint_oracle()}
+
+
+if __name__ == "__main__":
+    print(json.dumps(find_all()))  # noqa: T201 - the other process reads this

@@ -1,0 +1,83 @@
+"""What every acquisition is, and the sums that several of them share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from torch import Generator, Tensor
+
+from app.recipes import Value
+from worker.learning.errors import ShapeError
+from worker.learning.reading import Reading
+from worker.learning.registry import Registry
+
+
+class Sight(StrEnum):
+    """What an acquisition has to see before it can score one image."""
+
+    NOTHING = "nothing"  # not even a network: the images are drawn
+    IMAGE = "image"  # that image's reading, so a pool is scored chunk by chunk
+    POOL = "pool"  # the readings of all images at once
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What an acquisition may look at; without a network there is no reading."""
+
+    count: int
+    generator: Generator
+    parameters: Mapping[str, Value]
+    reading: Reading | None = None
+
+    @property
+    def seen(self) -> Reading:
+        """Return the reading, to an acquisition that asked to see it."""
+        if self.reading is None:
+            raise ValueError("this acquisition scores what a posterior says, and there is none")
+        return self.reading
+
+
+@dataclass(frozen=True)
+class Acquisition:
+    """An entry of the registry.
+
+    ``score`` returns scores_N, higher = ask sooner. ``parts`` returns what an image's own reading adds to its score, as
+    named numbers [N] in the words of the formula; they are stored with each query to answer "why this image?".
+    """
+
+    sight: Sight
+    score: Callable[[Evidence], Tensor]
+    parts: Callable[[Reading], Mapping[str, Tensor]] = lambda _reading: {}
+
+
+ACQUISITIONS: Registry[Acquisition] = Registry("acquisition")
+
+
+def mean_log_probs(log_probs_SNC: Tensor) -> Tensor:
+    """Logarithm of the mean of S probability vectors.
+
+    Args:
+        log_probs_SNC: log-softmax of S posterior samples, N images, C classes.
+    Returns:
+        log_probs_NC; -inf where every sample says 0.
+    Raises:
+        ShapeError: not three axes, an empty sample axis, or fewer than two classes.
+    """
+    if log_probs_SNC.ndim != 3 or log_probs_SNC.shape[0] < 1 or log_probs_SNC.shape[2] < 2:
+        raise ShapeError("log_probs_SNC", ("S >= 1", "N", "C >= 2"), log_probs_SNC.shape)
+    if log_probs_SNC.shape[0] == 1:
+        return log_probs_SNC[0]
+    return log_probs_SNC.logsumexp(dim=0) - math.log(log_probs_SNC.shape[0])
+
+
+def top_two(log_probs_SNC: Tensor) -> tuple[Tensor, Tensor]:
+    """Two likeliest classes of the mean prediction: probabilities_N2, the likeliest first, and classes_N2.
+
+    Raises:
+        ShapeError: as ``mean_log_probs``.
+    """
+    log_probs_N2, classes_N2 = mean_log_probs(log_probs_SNC).topk(2, dim=-1)
+    return log_probs_N2.exp(), classes_N2

@@ -1,0 +1,33 @@
+"""Entropy: ask where the predicted class is most open, over all classes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from worker.learning.acquisitions.base import ACQUISITIONS, Acquisition, Sight, mean_log_probs
+
+
+def entropy_scores(log_probs_SNC: Tensor) -> Tensor:
+    """Entropy of the mean prediction, in nats; a class of probability 0 contributes 0.
+
+    Args:
+        log_probs_SNC: log-softmax of S posterior samples, N images, C classes.
+    Returns:
+        scores_N in [0, log C]; higher = ask sooner.
+    Raises:
+        ShapeError: not three axes, an empty sample axis, or fewer than two classes.
+    References: Shannon 1948; Settles 2009, section 3.1.
+    """
+    probs_NC = mean_log_probs(log_probs_SNC).exp()
+    return torch.sum(torch.special.entr(probs_NC), dim=-1)
+
+
+ACQUISITIONS.add(
+    "entropy",
+    Acquisition(
+        Sight.IMAGE,
+        lambda evidence: entropy_scores(evidence.seen.log_probs_SNC),
+        lambda reading: {"entropy": entropy_scores(reading.log_probs_SNC)},
+    ),
+)

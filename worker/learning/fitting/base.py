@@ -1,0 +1,135 @@
+"""What every fitting is given and what it reports."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any, Protocol
+
+import torch
+from torch import Generator, Tensor
+
+from app.recipes import Pick
+from worker.learning.errors import ShapeError, check_shape
+from worker.learning.networks import Network
+from worker.learning.registry import Registry
+
+
+class Stopped(StrEnum):
+    """Why a fit ended."""
+
+    EPOCHS = "epochs"
+    PATIENCE = "patience"
+    DEADLINE = "deadline"
+
+
+class Start(StrEnum):
+    """Which weights a fit began from."""
+
+    SCRATCH = "scratch"
+    WARM = "warm"
+    TRUNK = "trunk"  # the parent's where they fit; the head is new because the classes changed
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Labelled images on the device: ``images_NHWC`` uint8, ``labels_N`` int64, ``weights_N`` how much each counts."""
+
+    images_NHWC: Tensor
+    labels_N: Tensor
+    weights_N: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        check_shape("images_NHWC", self.images_NHWC.shape, ("N", "H", "W", "C"))
+        count = self.images_NHWC.shape[0]
+        if self.labels_N.shape != (count,):
+            raise ShapeError("labels_N", (count,), self.labels_N.shape)
+        if self.weights_N is not None and self.weights_N.shape != (count,):
+            raise ShapeError("weights_N", (count,), self.weights_N.shape)
+
+    def __len__(self) -> int:
+        return self.images_NHWC.shape[0]
+
+    def at(self, rows: Tensor) -> TrainingSet:
+        """Return the images of some rows."""
+        weights_N = None if self.weights_N is None else self.weights_N[rows]
+        return TrainingSet(self.images_NHWC[rows], self.labels_N[rows], weights_N)
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """One finished pass: ``epoch`` counts from 1; validation figures are None without a validation share."""
+
+    epoch: int
+    loss: float
+    learning_rate: float
+    validation_loss: float | None = None
+    validation_accuracy: float | None = None
+
+    @property
+    def monitored(self) -> float:
+        """Return the loss that decides when to stop: on validation images if there are any."""
+        return self.loss if self.validation_loss is None else self.validation_loss
+
+
+@dataclass(frozen=True)
+class FitReport:
+    """How a fit went; the network holds the weights of epoch ``best_epoch``."""
+
+    epochs: tuple[EpochReport, ...]
+    best_epoch: int
+    steps: int
+    stopped_by: Stopped
+    training_count: int
+    validation_count: int
+    seconds: float
+    started_from: Start = Start.SCRATCH
+
+    @property
+    def best(self) -> EpochReport:
+        """Return the epoch whose weights were kept."""
+        return self.epochs[self.best_epoch - 1]
+
+    @property
+    def validation_accuracy(self) -> float | None:
+        """Return the kept weights' share of right validation images, None without a validation share."""
+        return self.best.validation_accuracy
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the report as plain JSON values by name."""
+        return {**asdict(self), "epochs": [asdict(epoch) for epoch in self.epochs]}
+
+
+class Fit(Protocol):
+    """Fits a network in place and leaves it in evaluation mode with the best weights."""
+
+    def __call__(
+        self,
+        network: Network,
+        data: TrainingSet,
+        pick: Pick,
+        generator: Generator,
+        *,
+        device: torch.device,
+        deadline: float | None = None,
+        on_epoch: Callable[[EpochReport], None] = ...,
+    ) -> FitReport:
+        """Fit ``network``, which is on ``device``, to ``data`` as ``pick`` says.
+
+        Args:
+            network: fitted in place.
+            data: one or more labelled images, on the device.
+            pick: the recipe's fitting and its parameters.
+            generator: source of all randomness.
+            device: where network and data are.
+            deadline: ``time.monotonic()`` seconds after which no further epoch starts; at least one is run.
+            on_epoch: called after each epoch.
+        Raises:
+            RecipeError: the loss stopped being finite.
+            ValueError: nothing to fit to.
+        """
+        ...
+
+
+FITTINGS: Registry[Fit] = Registry("fitting")

@@ -1,0 +1,33 @@
+"""The small convolutional network of warm-started active learning: 64 features, a hidden layer of 512, dropout."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from worker.learning.networks.base import NETWORKS, Network, NetworkSpec
+
+
+@NETWORKS.register("al_cnn")
+def build_al_cnn(spec: NetworkSpec) -> Network:
+    """Three 3x3 convolutions of 16, 32 and 64, each with batch-norm, ReLU and max-pooling by 2, 2 and 4.
+
+    Below 16 pixels the last pool shrinks to what is left; above, the largest response of each channel is kept, so
+    there are always 64 features.
+
+    Raises:
+        RecipeError: images of fewer than 4 pixels a side, which the pools would use up.
+    References: source A (warm-started active learning on MNIST and CIFAR-10), its network of the same layers.
+    """
+    spec.need_side(4)
+    layers: list[nn.Module] = []
+    channels, side = spec.channels, spec.side
+    for width, widest_pool in ((16, 2), (32, 2), (64, 4)):
+        pool = min(widest_pool, side)
+        layers += [nn.Conv2d(channels, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(pool)]
+        channels, side = width, side // pool
+    if side > 1:
+        layers.append(nn.AdaptiveMaxPool2d(1))
+    trunk = nn.Sequential(*layers, nn.Flatten())
+    dropout = nn.Dropout(float(spec.parameters["dropout"]))
+    head = nn.Sequential(nn.Linear(64, 512), nn.ReLU(), dropout, nn.Linear(512, spec.class_count))
+    return Network(spec, trunk, head)
