@@ -4,9 +4,11 @@
     ├── BadInput            (400)    what was sent cannot be used
     │   ├── RecipeError     (422)    an unknown or out-of-bounds choice in a recipe
     │   ├── UnreadableImage (422)    a file that is no image
+    │   ├── TooLarge        (413)    a request bigger than the server takes
     │   └── ForeignForm     (403)    a form whose token is not this session's
     ├── NotSignedIn         (401)    no session, or one that has ended
     │   ├── WrongPassword   (401)
+    │   ├── TooManyTries    (429)    wrong too often in a short time
     │   └── ExpiredLink     (410)    a one-time link that was used or is too old
     ├── NotAllowed          (403)    the role does not include this
     ├── NotFound            (404)    no such thing
@@ -67,6 +69,13 @@ class UnreadableImage(BadInput):
     code = "unreadable_image"
 
 
+class TooLarge(BadInput):
+    """The request is bigger than the server takes."""
+
+    status = 413
+    code = "too_large"
+
+
 class ForeignForm(BadInput):
     """A form whose token does not belong to this session."""
 
@@ -85,6 +94,13 @@ class WrongPassword(NotSignedIn):
     """The name and the password do not fit together."""
 
     code = "wrong_password"
+
+
+class TooManyTries(NotSignedIn):
+    """The password was wrong too often in a short time."""
+
+    status = 429
+    code = "too_many_tries"
 
 
 class ExpiredLink(NotSignedIn):

@@ -84,7 +84,7 @@ class Storage:
             raise self._unavailable(error) from error
 
     def _path(self, name: str) -> str:
-        return f"{self._root}/{name[:2]}/{name[2:4]}/{name}"
+        return f"{self._root}/{name[:2]}/{name}"  # 256 folders: more cost more time to make than they save
 
     def _unavailable(self, error: OSError) -> Unavailable:
         return Unavailable(

@@ -11,10 +11,13 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
 VARIABLE = re.compile(r"\$(?:\$|\{(?P<name>\w+)(?P<kind>:[-?])(?P<text>[^}]*)\})")
@@ -139,3 +142,22 @@ def service(name: str, variables: Mapping[str, str] = GIVEN) -> Service:
 def services() -> dict[str, Service]:
     """Return every service of the compose file."""
     return {name: service(name) for name in compose()["services"]}
+
+
+def needed(requirements: list[str], python: Mapping[str, str] | None = None) -> set[str]:
+    """Return the name of every distribution that pip would install, by what those that are here require.
+
+    Args:
+        python: values of environment markers that differ from those of this Python.
+    """
+    done: set[tuple[str, frozenset[str]]] = set()
+    waiting = [(Requirement(text), frozenset[str]()) for text in requirements]
+    while waiting:
+        requirement, extras = waiting.pop()
+        chosen = [{**(python or {}), "extra": extra} for extra in extras or {""}]
+        if requirement.marker is None or any(requirement.marker.evaluate(values) for values in chosen):
+            found = (canonicalize_name(requirement.name), frozenset(requirement.extras))
+            if found not in done:
+                done.add(found)
+                waiting += [(Requirement(text), found[1]) for text in distribution(found[0]).requires or []]
+    return {name for name, _ in done}

@@ -162,7 +162,7 @@ class RoundRunner:
         wanted = [int(row) for row in ranking.rows] + work.rows.unlabelled_test
         with self._database.transaction() as session:
             of_rows = select(Image.row, Image.id).where(Image.project_id == work.project_id, Image.row.in_(wanted))
-            id_of = dict(session.execute(of_rows).tuples().all())
+            id_of = dict(session.execute(of_rows).all())
         ranked = [
             RankedImage(
                 image_id=id_of[int(row)],

@@ -16,9 +16,17 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 
-from app.errors import BadInput, ExpiredLink, NotFound, NotSignedIn, QuerentError, Unavailable, WrongPassword
+from app.errors import (
+    BadInput,
+    ExpiredLink,
+    NotFound,
+    NotSignedIn,
+    QuerentError,
+    TooManyTries,
+    Unavailable,
+    WrongPassword,
+)
 from app.pages.guards import SECURITY_HEADERS
-from app.pages.limits import TooManyTries
 from app.pages.shell import is_htmx, render
 
 

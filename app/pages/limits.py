@@ -13,26 +13,12 @@ from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import BadInput, NotSignedIn
+from app.errors import TooLarge, TooManyTries
 
 FORM_BYTES = 2 * 1024 * 1024
 TRIES = 8
 WINDOW_SECONDS = 300.0
 REMEMBERED = 10_000
-
-
-class TooLarge(BadInput):
-    """The request is bigger than the server takes."""
-
-    status = 413
-    code = "too_large"
-
-
-class TooManyTries(NotSignedIn):
-    """The password was wrong too often in a short time."""
-
-    status = 429
-    code = "too_many_tries"
 
 
 class BodyLimit:

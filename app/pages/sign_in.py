@@ -7,8 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import RedirectResponse, Response
 
-from app.errors import BadInput, WrongPassword
-from app.pages.limits import TooManyTries
+from app.errors import BadInput, TooManyTries, WrongPassword
 from app.pages.shell import Wired, Wiring, render, visit_of
 from app.records import User
 from app.services import accounts

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from datetime import timedelta
+from functools import cache
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
@@ -20,8 +21,12 @@ FIRST_ADMIN = "admin"
 ORACLE = "simulated oracle"
 
 _hasher = PasswordHasher()
-# verified when the name is unknown, so that an unknown name takes as long as a wrong password
-_nobody = _hasher.hash(secrets.token_hex(16))
+
+
+@cache
+def _nobody() -> str:
+    """Return a hash that is checked when the name is unknown, so that this takes as long as a wrong password."""
+    return _hasher.hash(secrets.token_hex(16))
 
 
 def create_user(session: Session, name: str, role: Role, password: str | None = None) -> User:
@@ -49,7 +54,7 @@ def sign_in(session: Session, name: str, password: str) -> User:
         WrongPassword: they do not fit together; it is not said which one is wrong.
     """
     user = session.scalar(select(User).where(User.name == name.strip().lower(), User.disabled_at.is_(None)))
-    stored = _nobody if user is None or user.password_hash is None else user.password_hash
+    stored = _nobody() if user is None or user.password_hash is None else user.password_hash
     try:
         _hasher.verify(stored, password)
     except (VerificationError, InvalidHashError):

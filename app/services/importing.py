@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from app.errors import BadInput
@@ -149,19 +149,21 @@ def add_images(
         name: class_id
         for class_id, name in session.execute(select(Class.id, Class.name).where(Class.project_id == project.id))
     }
-    hashes = [image.content_hash for image in images]
-    wanted = select(Image.content_hash, Image.import_id).where(
-        Image.project_id == project.id, Image.content_hash.in_(hashes)
+    wanted = select(Image.content_hash, Image.import_id, Image.name).where(
+        Image.project_id == project.id, Image.content_hash.in_([image.content_hash for image in images])
     )
-    there = dict(session.execute(wanted).tuples().all())
-    new = duplicates = 0
+    there = {content_hash: (import_id, name) for content_hash, import_id, name in session.execute(wanted)}
+    rows: list[dict[str, Any]] = []
+    duplicates = 0
     for image in images:
         if image.content_hash not in there:
-            session.add(_row(found, project.image_count + new, image, class_ids))
-            there[image.content_hash] = None  # a second copy in this chunk is a duplicate
-            new += 1
-        elif there[image.content_hash] != found.id:  # else it came before this import was cut off
+            rows.append(_row(found, project.image_count + len(rows), image, class_ids))
+            there[image.content_hash] = (found.id, image.name)
+        elif there[image.content_hash] != (found.id, image.name):  # else it came before this import was cut off
             duplicates += 1
+    if rows:
+        session.execute(insert(Image), rows)
+    new = len(rows)
     project.image_count += new
     found.imported += new
     found.duplicates += duplicates
@@ -202,19 +204,19 @@ def _class_order(name: str) -> tuple[bool, int, str]:
     return (False, int(name), name) if name.isdecimal() else (True, 0, name)
 
 
-def _row(found: Import, row: int, image: ReadyImage, class_ids: dict[str, int]) -> Image:
-    return Image(
-        project_id=found.project_id,
-        import_id=found.id,
-        row=row,
-        content_hash=image.content_hash,
-        name=image.name,
-        width=image.width,
-        height=image.height,
-        grey=image.grey,
-        split=image.split,
-        true_class_id=None if image.class_name is None else class_ids[image.class_name],
-    )
+def _row(found: Import, row: int, image: ReadyImage, class_ids: dict[str, int]) -> dict[str, Any]:
+    return {
+        "project_id": found.project_id,
+        "import_id": found.id,
+        "row": row,
+        "content_hash": image.content_hash,
+        "name": image.name,
+        "width": image.width,
+        "height": image.height,
+        "grey": image.grey,
+        "split": image.split,
+        "true_class_id": None if image.class_name is None else class_ids[image.class_name],
+    }
 
 
 def _can_start(session: Session, project: Project) -> bool:

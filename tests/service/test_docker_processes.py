@@ -29,8 +29,7 @@ from app.embedded.redis import find_program
 from app.processes import kill_group, spawn
 from app.settings import Settings
 from tests.conftest import fresh_database
-from tests.containers import GIVEN, ROOT, Service, service, targets
-from tests.service.test_docker import needed
+from tests.containers import GIVEN, ROOT, Service, needed, service, targets
 from tests.waiting import until
 
 READY_SECONDS = 60

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
 from sqlalchemy import func, select, update
 
 from app.database import Database
-from app.events import Bus
+from app.events import Bus, WorkerSeen
 from app.outbox import TaskName, send_task
 from app.recipes import parse_recipe
 from app.records import (
@@ -25,7 +26,7 @@ from app.records import (
     RoundState,
     Split,
 )
-from app.services import accounts, importing, labeling, projects
+from app.services import accounts, importing, labeling, projects, rounds
 from app.services.importing import Source, SourceKind
 from app.services.labeling import Answer
 from app.services.projects import NewProject
@@ -93,7 +94,7 @@ def test_digits_are_imported_labelled_and_learned(sending: Database, worker: Wor
         splits = session.execute(
             select(Image.split, func.count()).where(Image.project_id == watch.project_id).group_by(Image.split)
         )
-        assert dict(splits.tuples()) == {Split.POOL: 1397, Split.TEST: 400}
+        assert dict(splits.all()) == {Split.POOL: 1397, Split.TEST: 400}
         found = importing.latest_import(session, watch.project_id)
         assert found is not None
         assert (found.state, found.imported, found.broken) == (ImportState.DONE, 1797, 0)
@@ -198,26 +199,41 @@ def test_a_worker_killed_in_the_middle_of_a_fit_leaves_a_round_that_completes_on
         assert [model.round_id for model in models] == [completed.id]
 
 
-def test_a_round_that_cannot_be_fitted_fails_with_its_reason_and_can_be_asked_for_again(
+def test_a_round_that_cannot_be_run_fails_with_its_reason_and_can_be_asked_for_again(
     sending: Database, worker: Worker, settings: Settings
 ) -> None:
     watch = make_digits(sending, seed_set=20, fitting={"epochs": 5})
     until(lambda: watch.done(0), SECONDS, "the seed set is chosen")
     with sending.transaction() as session:
-        projects.set_recipe(session, watch.project_id, parse_recipe({"image_side": 5, "fitting": {"epochs": 5}}))
+        lost = session.scalars(select(Image.content_hash).where(Image.project_id == watch.project_id)).first()
+        assert lost is not None
+        # another side has the images decoded again
+        projects.set_recipe(session, watch.project_id, parse_recipe({"image_side": 10, "fitting": {"epochs": 5}}))
         session.commit()
+    [blob] = Path(settings.storage).rglob(lost)
+    kept = blob.read_bytes()
+    blob.unlink()
     label_batch(watch, a_person(sending), 20)
     until(lambda: watch.rounds()[-1].state in (RoundState.FAILED, RoundState.DONE), SECONDS, "the round ends")
     failed = watch.rounds()[-1]
-    assert failed.state is RoundState.FAILED
+    assert (failed.number, failed.state) == (1, RoundState.FAILED)
     assert failed.error is not None
-    assert "side" in failed.error
+    assert lost[:12] in failed.error
+    assert "restore the storage" in failed.error
+    blob.write_bytes(kept)
+    with sending.transaction() as session:
+        rounds.request_by_admin(session, watch.project_id)
+        session.commit()
+    until(lambda: watch.done(2), SECONDS, "the next round runs")
 
 
 def test_the_worker_says_that_it_is_alive(worker: Worker, bus: Bus) -> None:
-    [seen] = until(bus.workers, 20, "the sign of life")
-    assert seen.device in {"cpu", "cuda"}
-    assert seen.threads >= 1
+    def seen() -> list[WorkerSeen]:
+        return [known for known in bus.workers() if known.name.endswith(f"-{worker.process.pid}")]
+
+    [own] = until(seen, 20, "the sign of life")
+    assert own.device in {"cpu", "cuda"}
+    assert own.threads >= 1
 
 
 @pytest.mark.parametrize("noise", [0.3])
