@@ -165,12 +165,16 @@ def undo(session: Session, project_id: int, user_id: int, lease_seconds: float, 
         Conflict: there is nothing to take back, or the query has passed to somebody else since.
     """
     project = lock_project(session, project_id)
-    own = select(Annotation).where(Annotation.project_id == project_id, Annotation.user_id == user_id, *standing())
-    if client_id is not None:
-        own = own.where(Annotation.client_id == client_id)
+    own = select(Annotation).where(Annotation.project_id == project_id, Annotation.user_id == user_id)
+    own = own.where(*standing()) if client_id is None else own.where(Annotation.client_id == client_id)
     latest = session.scalar(own.order_by(Annotation.id.desc()).limit(1))
     if latest is None:
         raise Conflict("undo", "you have no answer to take back here", "label some images first")
+    if latest.revoked_at is not None or not latest.counted:
+        # the reply to the first try may have been lost: the same query again, while the person still holds it
+        if session.scalar(select(Lease.id).where(Lease.query_id == latest.query_id, Lease.user_id == user_id)):
+            return _asks(session, [latest.query_id])[0]
+        raise Conflict("undo", "that answer does not count any more", "go on with the next image")
     query = lock_query(session, project_id, latest.query_id)
     elsewhere = select(Query.id).where(
         Query.image_id == query.image_id, Query.closed_at.is_(None), Query.id != query.id
