@@ -21,7 +21,7 @@ from app.database import Database
 from app.events import Bus
 from app.outbox import EventKind, announce
 from app.records import Annotation, Class, Image, Lease, Outcome, ProjectState, Query, QuerySource, User
-from app.services import labeling, projects, rounds
+from app.services import claiming, labeling, projects, rounds
 from app.services.labeling import Answer
 from app.services.locks import lock_project
 from app.services.rounds import RankedImage, RoundResult
@@ -478,8 +478,8 @@ def somebody_else_answers_the_first(scene: Scene) -> None:
         past = func.now() - func.make_interval(0, 0, 0, 0, 0, 0, 1)
         session.execute(update(Lease).where(Lease.project_id == scene.project_id).values(expires_at=past))
         other = make_user(session)
-        labeling.return_expired(session, scene.project_id)
-        [ask] = labeling.claim(session, scene.project_id, other.id, 1, 60)
+        claiming.return_expired(session, scene.project_id)
+        [ask] = claiming.claim(session, scene.project_id, other.id, 1, 60)
         given = Answer(uuid4(), scene.project_id, ask.query_id, other.id, Outcome.LABEL, scene.class_ids["5"])
         assert labeling.answer(session, given).counted
         session.commit()
