@@ -48,8 +48,9 @@ def kill(product: Product, name: str) -> psutil.Process:
 
 
 def test_it_prints_the_address_and_a_link_to_sign_in(product: Product) -> None:
+    link = re.compile(rf"^Sign in for the first time: {product.url}/sign-in/\S+$", re.MULTILINE)
+    until(lambda: link.search(product.said), 10, "the link is printed")  # the address is in up.json a moment before
     assert f"Querent is ready at {product.url}" in product.said
-    assert re.search(rf"^Sign in for the first time: {product.url}/sign-in/\S+$", product.said, re.MULTILINE)
 
 
 def test_check_finds_everything_well_while_it_runs(product: Product) -> None:

@@ -37,8 +37,8 @@ DOCUMENTATION = ROOT / "docs" / "docker.md"
 
 
 def locked() -> dict[str, Version]:
-    lines = (ROOT / "requirements.lock").read_text().split()
-    return {canonicalize_name(name): Version(version) for name, _, version in (line.partition("==") for line in lines)}
+    pins = (line.partition(";")[0].strip() for line in (ROOT / "requirements.lock").read_text().splitlines())
+    return {canonicalize_name(name): Version(version) for name, _, version in (pin.partition("==") for pin in pins)}
 
 
 def is_in_context(path: str) -> bool:

@@ -1,0 +1,210 @@
+"""The queue as a state machine: whatever people do in whatever order, its invariants hold on real Postgres."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from app.database import Database
+from app.errors import Conflict
+from app.records import Annotation, Image, Lease, Outcome, Project, Query, QuerySource
+from app.services import claiming, labeling, projects, rounds
+from app.services.labeling import Answer
+from app.services.locks import lock_project
+from app.services.rounds import RankedImage, RoundResult
+from tests.factories import classes_of, make_project, make_round, make_user
+
+IMAGES = 12
+PEOPLE = 3
+LEASE = 60.0
+
+people = st.integers(0, PEOPLE - 1)
+SLOTS = (Outcome.LABEL, Outcome.UNSURE)
+
+
+class QueueMachine(RuleBasedStateMachine):
+    """Three people label twelve images; every rule is one committed transaction."""
+
+    database: Database
+
+    @initialize(overlap=st.integers(1, 3), budget=st.integers(1, 40), queries=st.integers(1, 6))
+    def start(self, overlap: int, budget: int, queries: int) -> None:
+        with self.database.transaction() as session:
+            project = make_project(session, IMAGES, overlap=overlap, budget=budget)
+            make_round(session, project, queries=queries, reserve=2)
+            self.users = [make_user(session).id for _ in range(PEOPLE)]
+            self.classes = [known.id for known in classes_of(session, project)]
+            self.project_id = project.id
+            session.commit()
+
+    @rule(person=people, count=st.integers(1, 4))
+    def claim(self, person: int, count: int) -> None:
+        with self.database.transaction() as session:
+            before = self._answered_by(session, person)
+            asks = claiming.claim(session, self.project_id, self.users[person], count, LEASE)
+            assert len(asks) <= count
+            assert not {ask.image_id for ask in asks} & before, "nobody is asked about an image twice"
+            session.commit()
+
+    @rule(person=people, outcome=st.sampled_from(Outcome), chosen=st.integers(0, 2), pick=st.integers(0, 10))
+    def answer(self, person: int, outcome: Outcome, chosen: int, pick: int) -> None:
+        """Answer any query of the project, held or not: what may not count is kept and not counted."""
+        with self.database.transaction() as session:
+            asked = session.scalars(
+                select(Query.id).where(Query.project_id == self.project_id).order_by(Query.id)
+            ).all()
+            held = self._held(session, person)
+            query_id = held[pick % len(held)] if held and pick % 4 else asked[pick % len(asked)]
+            class_id = self.classes[chosen] if outcome is Outcome.LABEL else None
+            given = Answer(uuid4(), self.project_id, query_id, self.users[person], outcome, class_id)
+            first = labeling.answer(session, given)
+            assert labeling.answer(session, given).annotation_id == first.annotation_id
+            session.commit()
+
+    @rule(person=people)
+    def undo(self, person: int) -> None:
+        with self.database.transaction() as session:
+            try:
+                ask = labeling.undo(session, self.project_id, self.users[person], LEASE)
+            except Conflict:
+                return
+            assert ask.query_id in self._held(session, person)
+            session.commit()
+
+    @rule(person=people)
+    def leave(self, person: int) -> None:
+        with self.database.transaction() as session:
+            claiming.release(session, self.project_id, self.users[person])
+            assert self._held(session, person) == []
+            session.commit()
+
+    @rule(person=people)
+    def let_leases_run_out(self, person: int) -> None:
+        with self.database.transaction() as session:
+            past = func.now() - timedelta(seconds=1)
+            session.execute(update(Lease).where(Lease.user_id == self.users[person]).values(expires_at=past))
+            claiming.return_expired(session, self.project_id)
+            session.commit()
+
+    @rule(budget=st.integers(1, 40))
+    def change_budget(self, budget: int) -> None:
+        with self.database.transaction() as session:
+            used = projects.get(session, self.project_id).labels_used
+            projects.set_budget(session, self.project_id, max(budget, used))
+            session.commit()
+
+    @precondition(lambda self: self._round_is_open())
+    @rule(batch=st.integers(1, 5), shift=st.integers(0, IMAGES))
+    def finish_round(self, batch: int, shift: int) -> None:
+        with self.database.transaction() as session:
+            begun = rounds.begin(session, lock_project(session, self.project_id))
+            assert begun is not None
+            images = session.scalars(
+                select(Image.id).where(Image.project_id == self.project_id).order_by(Image.row)
+            ).all()
+            ranking = [RankedImage(one, QuerySource.ACQUISITION) for one in images[shift:] + images[:shift]]
+            assert rounds.finish(session, begun.id, begun.attempt, RoundResult(ranking, batch, {}))
+            session.commit()
+
+    @invariant()
+    def answers_leases_and_open_answers_add_up(self) -> None:
+        with self.database.transaction() as session:
+            for query in session.scalars(select(Query).where(Query.project_id == self.project_id)):
+                counted = self._counted(session, query)
+                given = [known for known in counted if known.outcome in SLOTS]
+                held = session.scalar(select(func.count()).where(Lease.query_id == query.id)) or 0
+                assert len({known.user_id for known in counted}) == len(counted), "one counted answer a person"
+                assert len(given) <= query.wanted_answers
+                if query.closed_at is not None:
+                    assert (query.open_answers, held) == (0, 0)
+                elif query.superseded_at is not None:
+                    assert query.open_answers == 0
+                    assert held, "superseded and held by nobody is closed"
+                else:
+                    assert query.wanted_answers == query.open_answers + held + len(given)
+
+    @invariant()
+    def labels_used_counts_what_stands_within_the_budget(self) -> None:
+        with self.database.transaction() as session:
+            project = session.get_one(Project, self.project_id)
+            stands = select(func.count()).where(
+                Annotation.project_id == self.project_id,
+                Annotation.outcome == Outcome.LABEL,
+                Annotation.counted,
+                Annotation.revoked_at.is_(None),
+            )
+            assert project.labels_used == session.scalar(stands)
+            assert project.labels_used <= project.budget
+
+    @invariant()
+    def an_image_has_a_label_only_if_a_closed_query_gave_it_one(self) -> None:
+        with self.database.transaction() as session:
+            for image in session.scalars(select(Image).where(Image.project_id == self.project_id)):
+                given = session.scalars(
+                    select(Annotation.class_id).where(
+                        Annotation.image_id == image.id,
+                        Annotation.outcome == Outcome.LABEL,
+                        Annotation.counted,
+                        Annotation.revoked_at.is_(None),
+                    )
+                ).all()
+                assert image.label_class_id is None or image.label_class_id in given
+
+    @invariant()
+    def a_batch_that_is_answered_leads_on(self) -> None:
+        """Never stuck: without an open round somebody can still be asked, or there is nothing left to learn or ask."""
+        with self.database.transaction() as session:
+            project = lock_project(session, self.project_id)
+            assert rounds.request_if_due(session, project) is None, "a round was due and nobody requested it"
+
+    def _round_is_open(self) -> bool:
+        with self.database.transaction() as session:
+            return rounds.is_open(session, self.project_id)
+
+    def _held(self, session: Session, person: int) -> list[int]:
+        held = select(Lease.query_id).where(Lease.project_id == self.project_id, Lease.user_id == self.users[person])
+        return list(session.scalars(held.order_by(Lease.query_id)))
+
+    def _answered_by(self, session: Session, person: int) -> set[int]:
+        given = select(Annotation.image_id).where(
+            Annotation.project_id == self.project_id,
+            Annotation.user_id == self.users[person],
+            Annotation.counted,
+            Annotation.revoked_at.is_(None),
+        )
+        return set(session.scalars(given))
+
+    def _counted(self, session: Session, query: Query) -> list[Annotation]:
+        given = select(Annotation).where(
+            Annotation.query_id == query.id, Annotation.counted, Annotation.revoked_at.is_(None)
+        )
+        return list(session.scalars(given))
+
+
+@pytest.mark.timeout(280)
+def test_the_queue_keeps_its_invariants_whatever_people_do(database: Database) -> None:
+    QueueMachine.database = database
+    run_state_machine_as_test(
+        QueueMachine,
+        settings=settings(
+            max_examples=10,
+            stateful_step_count=20,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            derandomize=True,
+        ),
+    )
