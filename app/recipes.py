@@ -80,7 +80,10 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Choice:
-    """One named way of doing a group's work, with what a person needs to know to choose it."""
+    """One named way of doing a group's work, with what a person needs to know to choose it.
+
+    ``least_samples`` is the fewest posterior samples that it can work with.
+    """
 
     name: str
     title: str
@@ -88,6 +91,7 @@ class Choice:
     source: str
     when: str
     parameters: tuple[Parameter, ...] = ()
+    least_samples: int = 1
 
 
 @dataclass(frozen=True)
@@ -161,6 +165,49 @@ POSTERIORS = Group(
             "Point estimate (maximum a posteriori)",
             "The fastest, and a strong default.",
         ),
+        Choice(
+            "mc_dropout",
+            "Dropout samples",
+            "Reads images several times, with other hidden units of the head silenced each time, alike for all images.",
+            "Gal and Ghahramani 2016; consistent masks as in Kirsch et al. 2019; source B",
+            "With a network that has dropout in its head; one pass through the trunk.",
+            (_integer("samples", 100, 2, 1000, "Posterior samples S."),),
+        ),
+        Choice(
+            "laplace",
+            "Laplace",
+            "Draws weights from the normal distribution that the curvature of the loss allows around the fitted ones.",
+            "MacKay 1992; Daxberger et al. 2021; source A, corrected",
+            "With any network, and labels kept aside (fitting.validation_share); without them it is far too unsure.",
+            (
+                _integer("samples", 100, 2, 1000, "Posterior samples S."),
+                _one_of(
+                    "weights",
+                    ("last_layer", "all_weights"),
+                    "Weights that are uncertain; the last layer alone costs one pass, all weights cost one a sample.",
+                ),
+                _one_of(
+                    "predictive",
+                    ("linearised", "sampled"),
+                    "Read samples by the network's slope at the fitted weights, or anew; alike for the last layer.",
+                ),
+                _one_of(
+                    "prior",
+                    ("validation", "marginal_likelihood", "given"),
+                    "What chooses the prior: the loss on labels kept aside (without any, as the next), the marginal "
+                    "likelihood of all labels, or prior_precision.",
+                ),
+                _number("prior_precision", 1.0, 1e-6, 1e6, "Pull of a given prior towards zero."),
+            ),
+        ),
+        Choice(
+            "committee",
+            "Committee",
+            "Fits several networks from different first weights and lets them disagree.",
+            "Seung et al. 1992; Lakshminarayanan et al. 2017; source C",
+            "When fitting is cheap: each round takes as many fits as there are members.",
+            (_integer("members", 5, 2, 50, "Networks K, each fitted on its own."),),
+        ),
     ),
 )
 
@@ -195,6 +242,56 @@ ACQUISITIONS = Group(
             "Asks about images drawn uniformly.",
             "The baseline that every strategy has to beat",
             "As the baseline, and whenever labels should be a fair sample of the pool.",
+        ),
+        Choice(
+            "variation_ratio",
+            "Variation ratio",
+            "Asks where the fewest posterior samples vote for the favourite class.",
+            "Freeman 1965; query by committee (Seung et al. 1992); source C",
+            "With a committee, or another posterior of several samples.",
+            least_samples=2,
+        ),
+        Choice(
+            "bald",
+            "BALD",
+            "Asks where the posterior samples are each sure but disagree: there an answer says most about the weights.",
+            "Houlsby et al. 2011; Gal et al. 2017; source B",
+            "With a posterior of several samples, and when some images are unclear to everybody.",
+            least_samples=2,
+        ),
+        Choice(
+            "redundancy",
+            "Redundancy",
+            "Asks about images least like the rest of the pool, whatever is predicted.",
+            "Warm-started active learning (source A)",
+            "To see the edges of a pool; rarely the best on its own.",
+        ),
+        Choice(
+            "entropy_redundancy",
+            "Entropy less redundancy",
+            "Asks where the predicted class is open and few other images look alike.",
+            "Warm-started active learning (source A), its hybrid",
+            "For a pool in which many images are nearly the same.",
+            (_number("alpha", 5.0, 0.0, 100.0, "Entropy in nats that an average likeness of 1 takes away."),),
+        ),
+        Choice(
+            "information_density",
+            "Information density",
+            "Asks where the prediction is open and many other images look alike.",
+            "Settles and Craven 2008; the informativeness of source D",
+            "For a pool with outliers that are not worth a label.",
+            (
+                _one_of("uncertainty", ("entropy", "margin", "least_confidence"), "What is weighted by the density."),
+                _number("beta", 1.0, 0.0, 10.0, "Power of the density; 0 leaves the uncertainty alone."),
+            ),
+        ),
+        Choice(
+            "kmeans_boundary",
+            "Cluster boundaries",
+            "Asks about images halfway between two clusters of the features.",
+            "k-means on features (source B)",
+            "When predictions are not to be trusted yet.",
+            (_integer("clusters", 12, 2, 1000, "Clusters k; never fewer than classes, nor more than images."),),
         ),
     ),
 )
@@ -296,10 +393,25 @@ class Recipe:
     image_side: int
     seed: int
 
+    def __post_init__(self) -> None:
+        samples = posterior_samples(self.posterior)
+        for group, pick in ((ACQUISITIONS, self.acquisition), (SELECTIONS, self.selection)):
+            least = group.choice(pick.name).least_samples
+            if samples < least:
+                reason = (
+                    f"{pick.name} compares {least} or more posterior samples and {self.posterior.name} has {samples}"
+                )
+                raise RecipeError(group.name, reason, f"use another {group.name}, or as posterior: {_sampling()}")
+
     def as_json(self) -> dict[str, Any]:
         """Return the recipe as JSON that ``parse_recipe`` reads back to an equal recipe."""
         picks = {group.name: getattr(self, group.name).as_json() for group in GROUPS}
         return {**picks, **{size.name: getattr(self, size.name) for size in SIZES}}
+
+
+def posterior_samples(posterior: Pick) -> int:
+    """Return S, the samples that a posterior draws: its ``samples`` or ``members``, else the point estimate alone."""
+    return int(posterior.parameters.get("samples", posterior.parameters.get("members", 1)))
 
 
 def parse_recipe(given: Mapping[str, Any] | None = None) -> Recipe:
@@ -308,7 +420,8 @@ def parse_recipe(given: Mapping[str, Any] | None = None) -> Recipe:
     Args:
         given: group names mapped to a name or to ``{"name": ..., parameter: value}``, and sizes mapped to numbers.
     Raises:
-        RecipeError: an unknown group, name, parameter or value; the message names it and lists what is known.
+        RecipeError: an unknown group, name, parameter or value, or choices that cannot work together; the message names
+            the one to change and lists what is known.
     """
     given = given or {}
     known = [group.name for group in GROUPS] + [size.name for size in SIZES]
@@ -355,6 +468,14 @@ def _parse_switch(value: object, where: str) -> bool:
         case "false" | "off" | "no" | "0" | "":
             return False
     raise RecipeError(where, f"{value!r} is neither on nor off", "use true or false")
+
+
+def _sampling() -> str:
+    """Names of the posteriors of more than one sample."""
+    sampling = {"samples", "members"}
+    return _listed(
+        choice.name for choice in POSTERIORS.choices if sampling & {parameter.name for parameter in choice.parameters}
+    )
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -12,7 +12,20 @@ from hypothesis import strategies as st
 
 from app.cli.recipe_options import changed_recipe, given_recipe
 from app.errors import RecipeError
-from app.recipes import GROUPS, SIZES, Choice, Group, Parameter, ParameterKind, parse_recipe
+from app.recipes import (
+    ACQUISITIONS,
+    GROUPS,
+    POSTERIORS,
+    SELECTIONS,
+    SIZES,
+    Choice,
+    Group,
+    Parameter,
+    ParameterKind,
+    Pick,
+    parse_recipe,
+    posterior_samples,
+)
 
 BOUNDED = [
     (group, choice, parameter)
@@ -44,13 +57,23 @@ def picks_of(group: Group) -> st.SearchStrategy[dict[str, Any]]:
     return st.sampled_from(group.choices).flatmap(filled)
 
 
+def work_together(parts: dict[str, Any]) -> bool:
+    """Whether the posterior has the samples that the others compare."""
+    posterior = parts.get("posterior", {"name": POSTERIORS.choices[0].name})
+    choice = POSTERIORS.choice(posterior["name"])
+    defaults = {parameter.name: parameter.default for parameter in choice.parameters}
+    samples = posterior_samples(Pick(choice.name, {**defaults, **posterior}))
+    picks = [(group, parts[group.name]) for group in (ACQUISITIONS, SELECTIONS) if group.name in parts]
+    return all(group.choice(pick["name"]).least_samples <= samples for group, pick in picks)
+
+
 recipes = st.fixed_dictionaries(
     {},
     optional={
         **{group.name: picks_of(group) for group in GROUPS},
         **{size.name: values_of(size) for size in SIZES},
     },
-)
+).filter(work_together)
 
 
 @given(recipes)

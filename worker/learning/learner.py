@@ -21,9 +21,10 @@ from worker.learning.devices import pick_device, seeded
 from worker.learning.errors import ShapeError
 from worker.learning.evaluation import Evaluation, evaluate
 from worker.learning.fitting import FITTINGS, EpochReport, FitReport, TrainingSet
+from worker.learning.fitting.splitting import stratified_split
 from worker.learning.networks import Network, NetworkSpec
 from worker.learning.pool import Images, Rows, check_images, check_rows, take
-from worker.learning.posteriors import POSTERIORS, Fitted, Posterior, read_chunks
+from worker.learning.posteriors import POSTERIORS, Fitted, Posterior, members_wanted, read_chunks
 from worker.learning.scoring import PoolScores, explain_rows, score_rows
 from worker.learning.selections import SELECTIONS, Scored
 from worker.learning.selections.top_k import top_k
@@ -102,8 +103,9 @@ class Ranking:
 class StepResult:
     """What a round found.
 
-    ``weights``, ``fit`` and ``evaluation`` are None on a cold start; ``evaluation`` also without test rows. ``scores``
-    [N] float32 belong to the snapshot's ``candidate_rows``, one each.
+    ``weights``, ``fit`` and ``evaluation`` are None on a cold start; ``evaluation`` also without test rows. Of a
+    committee, ``weights`` hold all members and ``fit`` reports the first. ``scores`` [N] float32 belong to the
+    snapshot's ``candidate_rows``, one each.
     """
 
     weights: bytes | None
@@ -160,9 +162,9 @@ def step(
     if not len(snapshot.labelled_rows):
         ranking, scores = this.draw(count)
         return StepResult(None, None, None, ranking, scores, 0.0, 0.0, 0.0, watch.lap())
-    network, fit = this.fit(parent, deadline)
-    weights, seconds_fit = Weights.of(network).to_bytes(), watch.lap()
-    posterior = this.posterior(network)
+    networks, fit = this.fit(parent, deadline)
+    weights, seconds_fit = Weights.of(*networks).to_bytes(), watch.lap()
+    posterior = this.posterior(networks)
     evaluation, seconds_evaluate = this.evaluate(posterior), watch.lap()
     pool, seconds_score = this.score(posterior), watch.lap()
     ranking, scores = this.rank(posterior, pool, count), pool.scores_N.to(torch.float32).numpy()
@@ -193,28 +195,51 @@ class _Round:
     device: torch.device
     progress: Report
 
-    def fit(self, parent: bytes | None, deadline: float | None) -> tuple[Network, FitReport]:
-        pick, images_NHWC = self.recipe.fitting, self.snapshot.images_NHWC
-        _, side, _, channels = images_NHWC.shape
-        chosen = self.recipe.network
+    def fit(self, parent: bytes | None, deadline: float | None) -> tuple[tuple[Network, ...], FitReport]:
+        """Fit as many networks as the posterior is made from; return them and the report of the first."""
+        total, data = members_wanted(self.recipe.posterior.parameters), self.labelled()
+        members, reports = list[Network](), list[FitReport]()
+        for member in range(total):
+            now = time.monotonic()
+            own_deadline = None if deadline is None else now + (deadline - now) / (total - member)
+            network, report = self._fit_member(member, total, data, parent, own_deadline)
+            members.append(network)
+            reports.append(report)
+        return tuple(members), reports[0]
+
+    def _fit_member(
+        self, member: int, total: int, data: TrainingSet, parent: bytes | None, deadline: float | None
+    ) -> tuple[Network, FitReport]:
+        pick, chosen = self.recipe.fitting, self.recipe.network
+        _, side, _, channels = self.snapshot.images_NHWC.shape
         spec = NetworkSpec(chosen.name, self.snapshot.class_count, channels, side, chosen.parameters)
         is_warm = pick.text("start") == "warm"
-        network, start = begin(spec, parent if is_warm else None, self._seeded("network"))
+        network, start = begin(spec, parent if is_warm else None, self._seeded_member("network", member), member)
+        POSTERIORS.get(self.recipe.posterior.name).check(network, self.recipe.posterior.parameters)
         network = network.to(self.device)
-        labels_N = torch.from_numpy(self.snapshot.labels).to(self.device)
-        data = TrainingSet(take(images_NHWC, self.snapshot.labelled_rows, self.device), labels_N)
+        epochs = pick.integer("epochs")
 
         def on_epoch(epoch: EpochReport) -> None:
-            accuracy = epoch.validation_accuracy
-            self.progress(Progress(Stage.FITTING, epoch.epoch, pick.integer("epochs"), epoch.loss, accuracy))
+            done, accuracy = member * epochs + epoch.epoch, epoch.validation_accuracy
+            self.progress(Progress(Stage.FITTING, done, total * epochs, epoch.loss, accuracy))
 
-        fit, generator = FITTINGS.get(pick.name), self._seeded("fitting")
+        fit, generator = FITTINGS.get(pick.name), self._seeded_member("fitting", member)
         report = fit(network, data, pick, generator, device=self.device, deadline=deadline, on_epoch=on_epoch)
         return network, replace(report, started_from=start)
 
-    def posterior(self, network: Network) -> Posterior:
-        pick = self.recipe.posterior
-        return POSTERIORS.get(pick.name)(Fitted(network, pick.parameters, self._seeded("posterior")))
+    def labelled(self) -> TrainingSet:
+        labels_N = torch.from_numpy(self.snapshot.labels).to(self.device)
+        return TrainingSet(take(self.snapshot.images_NHWC, self.snapshot.labelled_rows, self.device), labels_N)
+
+    def posterior(self, networks: tuple[Network, ...]) -> Posterior:
+        pick, data = self.recipe.posterior, self.labelled()
+        # Fittings split first of all, so the same generator and share keep the same labels aside.
+        share = self.recipe.fitting.number("validation_share")
+        _, kept_aside = stratified_split(data.labels_N.cpu(), share, self._seeded("fitting"))
+        validation = data.at(kept_aside.to(self.device))
+        first, *others = networks
+        fitted = Fitted(first, pick.parameters, self._seeded("posterior"), data, validation, tuple(others))
+        return POSTERIORS.get(pick.name)(fitted)
 
     def evaluate(self, posterior: Posterior) -> Evaluation | None:
         rows = self.snapshot.test_rows
@@ -273,6 +298,10 @@ class _Round:
 
     def _seeded(self, stage: str) -> torch.Generator:
         return seeded(self.recipe.seed, self.number, stage)
+
+    def _seeded_member(self, stage: str, member: int) -> torch.Generator:
+        """Seed a member's stage; the first member is the network that would be fitted alone."""
+        return seeded(self.recipe.seed, self.number, stage, member) if member else self._seeded(stage)
 
     def _report_images(self, stage: Stage) -> Callable[[int, int], None]:
         return lambda done, total: self.progress(Progress(stage, done, total))

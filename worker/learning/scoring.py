@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from app.recipes import Value
-from worker.learning.acquisitions import Acquisition, Evidence, Sight, top_two
+from worker.learning.acquisitions import Acquisition, Evidence, Sight, mean_log_probs, top_two
 from worker.learning.errors import NotFiniteError, ShapeError
 from worker.learning.pool import Images, Rows
 from worker.learning.posteriors import Posterior, read_all, read_chunks
@@ -49,7 +49,7 @@ def score_rows(
     """Score rows of an array by an acquisition with its parameters.
 
     An acquisition that looks at one image at a time is given chunks, so that a million images never stand in memory as
-    N x S x C numbers; one that has to see the pool is given all readings at once.
+    N x S x C numbers; one that has to see the pool is given features and mean predictions of all images at once.
 
     Raises:
         NotFiniteError: a score is NaN or infinite.
@@ -65,7 +65,8 @@ def score_rows(
                 evidence = Evidence(part.stop - part.start, generator, parameters, reading)
                 scores.append(score(acquisition, evidence))
             case Sight.POOL:
-                readings.append(reading.to(torch.device("cpu")))
+                mean_NC = mean_log_probs(reading.log_probs_SNC)
+                readings.append(Reading(mean_NC.unsqueeze(0), reading.features_ND).to(torch.device("cpu")))
             case Sight.NOTHING:
                 pass
             case never:

@@ -17,19 +17,24 @@ from worker.learning.networks import Network, NetworkSpec, build_network
 
 @dataclass(frozen=True)
 class Weights:
-    """The values of a network's parameters and buffers, on the CPU, with the specification they fit."""
+    """The values of a network's parameters and buffers, on the CPU, with the specification they fit.
+
+    ``others`` are those of the further members of a committee, which share the specification.
+    """
 
     spec: NetworkSpec
     state: dict[str, Tensor]
+    others: tuple[dict[str, Tensor], ...] = ()
 
     @classmethod
-    def of(cls, network: Network) -> Weights:
-        """Copy a network's weights, in plain memory order so that equal weights give equal bytes."""
-        state = {
-            name: value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
-            for name, value in network.state_dict().items()
-        }
-        return cls(network.spec, state)
+    def of(cls, network: Network, *others: Network) -> Weights:
+        """Copy the weights of networks, in plain memory order so that equal weights give equal bytes."""
+        return cls(network.spec, _copy_state(network), tuple(_copy_state(other) for other in others))
+
+    @property
+    def members(self) -> tuple[dict[str, Tensor], ...]:
+        """Return the values of every member, one unless there was a committee."""
+        return (self.state, *self.others)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Weights:
@@ -40,7 +45,7 @@ class Weights:
         """
         try:
             file: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-            return cls(NetworkSpec(**file["spec"]), file["state"])
+            return cls(NetworkSpec(**file["spec"]), file["state"], tuple(file.get("others", ())))
         except (pickle.UnpicklingError, LookupError, RuntimeError, TypeError, EOFError, ValueError) as error:
             # torch reads a file without its signature as an old pickle, which ends in any of these.
             raise _foreign_file("it holds no weights of ours") from error
@@ -49,35 +54,45 @@ class Weights:
         """Write the weights as one self-describing file; the same weights give the same bytes."""
         buffer = io.BytesIO()
         spec = {**vars(self.spec), "parameters": dict(self.spec.parameters)}
-        torch.save({"spec": spec, "state": self.state}, buffer)
+        others = {"others": list(self.others)} if self.others else {}
+        torch.save({"spec": spec, "state": self.state, **others}, buffer)
         return buffer.getvalue()
 
 
 def load_network(data: bytes, device: torch.device | str = "cpu") -> Network:
-    """Rebuild a fitted network from its bytes, ready to predict (evaluation mode, channels-last).
+    """Rebuild a fitted network, the first of a committee, from its bytes; as ``load_networks``."""
+    return load_networks(data, device)[0]
+
+
+def load_networks(data: bytes, device: torch.device | str = "cpu") -> tuple[Network, ...]:
+    """Rebuild all fitted networks from their bytes, ready to predict (evaluation mode, channels-last).
 
     Raises:
         BadInput: not a model file, or one whose weights do not fit the network that it names.
     """
     weights = Weights.from_bytes(data)
-    network = build_network(weights.spec, Generator())
-    try:
-        network.load_state_dict(weights.state)
-    except RuntimeError as error:
-        raise _foreign_file(f"its weights do not fit {weights.spec.name}") from error
-    return network.to(device).eval()
+    networks = []
+    for state in weights.members:
+        network = build_network(weights.spec, Generator())
+        try:
+            network.load_state_dict(state)
+        except RuntimeError as error:
+            raise _foreign_file(f"its weights do not fit {weights.spec.name}") from error
+        networks.append(network.to(device).eval())
+    return tuple(networks)
 
 
-def begin(spec: NetworkSpec, parent: bytes | None, generator: Generator) -> tuple[Network, Start]:
+def begin(spec: NetworkSpec, parent: bytes | None, generator: Generator, member: int = 0) -> tuple[Network, Start]:
     """Build the network that a fit begins with.
 
     Args:
         spec: the network that is wanted.
         parent: weights of the previous round to go on from, or None for new ones.
         generator: source of new weights.
+        member: which network of a committee.
     Returns:
-        the network on the CPU, and whose weights it has. A parent of another family, channels or side gives new
-        weights; one with other classes gives its trunk.
+        the network on the CPU, and whose weights it has. A parent of another family, channels or side, or without this
+        member, gives new weights; one with other classes gives its trunk.
     Raises:
         BadInput: the parent is not a model file.
     """
@@ -86,14 +101,23 @@ def begin(spec: NetworkSpec, parent: bytes | None, generator: Generator) -> tupl
         return network, Start.SCRATCH
     weights = Weights.from_bytes(parent)
     old = weights.spec
-    if (old.name, old.channels, old.side) != (spec.name, spec.channels, spec.side):
+    is_foreign = (old.name, old.channels, old.side) != (spec.name, spec.channels, spec.side)
+    if is_foreign or member >= len(weights.members):
         return network, Start.SCRATCH
+    state = weights.members[member]
     if old.class_count == spec.class_count:
-        network.load_state_dict(weights.state)
+        network.load_state_dict(state)
         return network, Start.WARM
-    shared = {name: value for name, value in weights.state.items() if name.startswith("trunk.")}
+    shared = {name: value for name, value in state.items() if name.startswith("trunk.")}
     network.load_state_dict(shared, strict=False)
     return network, Start.TRUNK if shared else Start.SCRATCH
+
+
+def _copy_state(network: Network) -> dict[str, Tensor]:
+    return {
+        name: value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        for name, value in network.state_dict().items()
+    }
 
 
 def _foreign_file(reason: str) -> BadInput:

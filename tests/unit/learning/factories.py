@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from app.recipes import ACQUISITIONS as ACQUISITION_CHOICES
 from app.recipes import NETWORKS as NETWORK_CHOICES
+from app.recipes import SELECTIONS as SELECTION_CHOICES
 from app.recipes import Pick, Recipe, parse_pick, parse_recipe
 from worker.learning.fitting import TrainingSet
 from worker.learning.learner import Snapshot
@@ -45,8 +47,13 @@ def make_training_set(count: int, classes: int = 3, side: int = 8, seed: int = 0
 
 
 def make_recipe(**parts: Any) -> Recipe:
+    """A quick recipe; choices that compare posterior samples get a posterior that has some."""
     quick = {"name": "supervised", "epochs": 3, "least_steps": 1}
-    return parse_recipe({"image_side": 8, "network": "softmax_regression", "fitting": quick, **parts})
+    given = {"image_side": 8, "network": "softmax_regression", "fitting": quick, **parts}
+    picks = [(group, parse_pick(group, parts.get(group.name))) for group in (ACQUISITION_CHOICES, SELECTION_CHOICES)]
+    if any(group.choice(pick.name).least_samples > 1 for group, pick in picks):
+        given = {"posterior": {"name": "laplace", "samples": 8}, **given}
+    return parse_recipe(given)
 
 
 def make_fitting(**parameters: Any) -> Pick:

@@ -22,6 +22,11 @@ ALL = pytest.mark.parametrize("name", ACQUISITIONS.names())
 SEEING = pytest.mark.parametrize(
     "name", [name for name in ACQUISITIONS.names() if ACQUISITIONS.get(name).sight is not Sight.NOTHING]
 )
+# Those that ask how unsure the mean prediction is, how much samples disagree, or where the features lie.
+LIKENESS = ("kmeans_boundary", "redundancy")
+DISAGREEING = [name for name in ACQUISITIONS.names() if CHOICES.choice(name).least_samples > 1]
+POOL = [name for name in ACQUISITIONS.names() if ACQUISITIONS.get(name).sight is Sight.POOL]
+UNSURE = [name for name in ACQUISITIONS.names() if name not in (*LIKENESS, *DISAGREEING, "random")]
 
 
 def make_log_probs(samples=2, count=7, classes=4, seed=0, dtype=torch.float32):
@@ -29,9 +34,15 @@ def make_log_probs(samples=2, count=7, classes=4, seed=0, dtype=torch.float32):
     return torch.log_softmax(3 * draws, dim=-1).to(dtype)
 
 
-def scores_of(name, log_probs_SNC, seed=0):
+def make_features(count, width=3, seed=0, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(count, width, generator=generator, dtype=torch.float64).abs().to(dtype)
+
+
+def scores_of(name, log_probs_SNC, seed=0, features_ND=None):
     count = log_probs_SNC.shape[1]
-    reading = Reading(log_probs_SNC, torch.ones(count, 3))
+    features_ND = make_features(count, dtype=log_probs_SNC.dtype) if features_ND is None else features_ND
+    reading = Reading(log_probs_SNC, features_ND)
     generator = torch.Generator().manual_seed(seed)
     parameters = parse_pick(CHOICES, name).parameters
     return score(ACQUISITIONS.get(name), Evidence(count, generator, parameters, reading))
@@ -40,6 +51,7 @@ def scores_of(name, log_probs_SNC, seed=0):
 @ALL
 @pytest.mark.parametrize(("samples", "count", "classes"), [(1, 1, 2), (1, 5, 2), (3, 6, 10), (1, 0, 3)])
 def test_there_is_one_finite_score_an_image(name, samples, count, classes):
+    samples = max(samples, CHOICES.choice(name).least_samples)
     scores = scores_of(name, make_log_probs(samples, count, classes))
     assert scores.shape == (count,)
     assert torch.isfinite(scores).all()
@@ -48,7 +60,7 @@ def test_there_is_one_finite_score_an_image(name, samples, count, classes):
 @ALL
 def test_certain_predictions_have_finite_scores(name):
     certain = torch.tensor([[[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.5, 0.5, 0.0]]]).log()
-    assert torch.isfinite(scores_of(name, certain)).all()
+    assert torch.isfinite(scores_of(name, certain.expand(2, 3, 3))).all()
 
 
 @ALL
@@ -65,7 +77,8 @@ def test_the_same_seed_scores_the_same(name):
 @SEEING
 def test_scores_follow_their_images(name):
     log_probs, order = make_log_probs(), torch.tensor([6, 2, 0, 1, 5, 3, 4])
-    torch.testing.assert_close(scores_of(name, log_probs[:, order]), scores_of(name, log_probs)[order])
+    turned = scores_of(name, log_probs[:, order], features_ND=make_features(7)[order])
+    torch.testing.assert_close(turned, scores_of(name, log_probs)[order])
 
 
 @SEEING
@@ -83,29 +96,57 @@ def test_float32_agrees_with_float64(name):
     )
 
 
-@SEEING
+@pytest.mark.parametrize("name", UNSURE)
 def test_what_cannot_be_told_apart_is_asked_before_what_is_certain(name):
     certain_then_open = torch.tensor([[[0.98, 0.01, 0.01], [0.34, 0.33, 0.33]]]).log()
-    certain, opened = scores_of(name, certain_then_open)
+    certain, opened = scores_of(name, certain_then_open, features_ND=torch.ones(2, 3))
     assert opened > certain
 
 
-@SEEING
+@pytest.mark.parametrize("name", DISAGREEING)
+def test_what_samples_disagree_about_is_asked_before_what_all_find_open(name):
+    agreed, split = [0.5, 0.5 - 1e-3, 1e-3], [[0.9, 0.05, 0.05], [0.05, 0.9, 0.05]]
+    all_open, disputed = scores_of(name, torch.tensor([[agreed, split[0]], [agreed, split[1]]]).log())
+    assert disputed > all_open + 0.1
+
+
+@pytest.mark.parametrize("name", [*UNSURE, *DISAGREEING])
 @pytest.mark.parametrize("broken", [math.nan, math.inf])
 def test_a_prediction_that_is_not_finite_is_refused(name, broken):
-    log_probs = make_log_probs(samples=1)
+    log_probs = make_log_probs(samples=2)
     log_probs[0, 3, 1] = broken
     with pytest.raises(NotFiniteError, match="scores_N"):
         scores_of(name, log_probs)
 
 
-@SEEING
+@pytest.mark.parametrize("name", POOL)
+@pytest.mark.parametrize("broken", [math.nan, math.inf])
+def test_a_feature_that_is_not_finite_is_refused(name, broken):
+    features = make_features(7)
+    features[3, 1] = broken
+    with pytest.raises(NotFiniteError, match=r"scores_N|features_ND"):
+        scores_of(name, make_log_probs(), features_ND=features)
+
+
+@pytest.mark.parametrize("name", [*UNSURE, *DISAGREEING])
 def test_wrong_axes_are_refused_naming_both_shapes(name):
-    with pytest.raises(ShapeError, match=r"expected shape \[S >= 1, N, C >= 2\], got \[2, 7, 1\]"):
+    with pytest.raises(ShapeError, match=r"expected shape \[S >= \d, N, C >= 2\], got \[2, 7, 1\]"):
         scores_of(name, make_log_probs()[..., :1])
 
 
-@SEEING
+@pytest.mark.parametrize("name", POOL)
+def test_features_of_wrong_axes_are_refused_naming_both_shapes(name):
+    with pytest.raises(ShapeError, match=r"features_ND: expected shape \[N, D\], got \[7, 3, 1\]"):
+        scores_of(name, make_log_probs(), features_ND=make_features(7).unsqueeze(2))
+
+
+@pytest.mark.parametrize("name", POOL)
+@pytest.mark.parametrize("features_ND", [torch.zeros(6, 3), torch.ones(6, 3)], ids=["nothing", "alike"])
+def test_images_that_look_all_alike_have_finite_scores(name, features_ND):
+    assert torch.isfinite(scores_of(name, make_log_probs(count=6), features_ND=features_ND)).all()
+
+
+@pytest.mark.parametrize("name", [*UNSURE, *DISAGREEING])
 def test_an_image_has_named_numbers_behind_its_score(name):
     log_probs = make_log_probs()
     parts = ACQUISITIONS.get(name).parts(Reading(log_probs, torch.ones(7, 3)))

@@ -15,10 +15,10 @@ from worker.learning.scoring import explain_rows, score, score_rows
 SIDE = 64
 
 
-def score_images(acquisition, parameters=None, **options):
+def score_images(acquisition, parameters=None, posterior="plugin", **options):
     images, _ = make_blobs(40, side=SIDE)
     rows = np.arange(40)[::-1].copy()
-    posterior, generator = make_posterior("plugin", side=SIDE), torch.Generator().manual_seed(3)
+    posterior, generator = make_posterior(posterior, side=SIDE), torch.Generator().manual_seed(3)
     pool = score_rows(
         acquisition, parameters or {}, posterior, images, rows, generator=generator, device=CPU, **options
     )
@@ -29,7 +29,8 @@ def score_images(acquisition, parameters=None, **options):
 @pytest.mark.parametrize("keep_features", [True, False])
 def test_scores_of_chunks_are_those_of_the_whole(name, keep_features):
     acquisition, parameters = ACQUISITIONS.get(name), parse_pick(CHOICES, name).parameters
-    pool, reading = score_images(acquisition, parameters, keep_features=keep_features)
+    posterior = "plugin" if CHOICES.choice(name).least_samples == 1 else {"name": "mc_dropout", "samples": 4}
+    pool, reading = score_images(acquisition, parameters, posterior, keep_features=keep_features)
     evidence = Evidence(40, torch.Generator().manual_seed(3), parameters, reading)
     torch.testing.assert_close(pool.scores_N, score(acquisition, evidence))
     if keep_features:
@@ -42,6 +43,12 @@ def test_an_acquisition_of_the_pool_sees_all_of_it_at_once():
     own = Acquisition(Sight.POOL, lambda evidence: evidence.seen.features_ND.mean(0).sum().expand(40))
     pool, reading = score_images(own)
     torch.testing.assert_close(pool.scores_N, reading.features_ND.mean(0).sum().expand(40))
+
+
+def test_an_acquisition_of_the_pool_is_shown_the_mean_of_the_samples():
+    own = Acquisition(Sight.POOL, lambda evidence: evidence.seen.log_probs_SNC.exp().squeeze(0)[:, 1])
+    pool, reading = score_images(own, posterior={"name": "mc_dropout", "samples": 4})
+    torch.testing.assert_close(pool.scores_N, reading.log_probs_SNC.exp().mean(0)[:, 1])
 
 
 def test_an_acquisition_of_images_never_sees_more_than_a_chunk():

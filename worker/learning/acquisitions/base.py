@@ -20,7 +20,7 @@ class Sight(StrEnum):
 
     NOTHING = "nothing"  # not even a network: the images are drawn
     IMAGE = "image"  # that image's reading, so a pool is scored chunk by chunk
-    POOL = "pool"  # the readings of all images at once
+    POOL = "pool"  # features and mean prediction (S = 1) of all images at once
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,20 @@ def mean_log_probs(log_probs_SNC: Tensor) -> Tensor:
     Raises:
         ShapeError: not three axes, an empty sample axis, or fewer than two classes.
     """
-    if log_probs_SNC.ndim != 3 or log_probs_SNC.shape[0] < 1 or log_probs_SNC.shape[2] < 2:
-        raise ShapeError("log_probs_SNC", ("S >= 1", "N", "C >= 2"), log_probs_SNC.shape)
+    check_samples(log_probs_SNC)
     if log_probs_SNC.shape[0] == 1:
         return log_probs_SNC[0]
     return log_probs_SNC.logsumexp(dim=0) - math.log(log_probs_SNC.shape[0])
+
+
+def check_samples(log_probs_SNC: Tensor, least: int = 1) -> None:
+    """Check the axes of predictions.
+
+    Raises:
+        ShapeError: not three axes, fewer than ``least`` samples, or fewer than two classes.
+    """
+    if log_probs_SNC.ndim != 3 or log_probs_SNC.shape[0] < least or log_probs_SNC.shape[2] < 2:
+        raise ShapeError("log_probs_SNC", (f"S >= {least}", "N", "C >= 2"), log_probs_SNC.shape)
 
 
 def top_two(log_probs_SNC: Tensor) -> tuple[Tensor, Tensor]:

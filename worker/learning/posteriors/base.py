@@ -11,6 +11,7 @@ from torch import Generator, Tensor
 
 from app.recipes import Value
 from worker.learning.devices import cores_for, mixed_precision
+from worker.learning.fitting.base import TrainingSet
 from worker.learning.networks import Network
 from worker.learning.pool import Images, Rows, chunk_slices, normalise, take
 from worker.learning.reading import Reading, join
@@ -32,14 +33,48 @@ class Posterior(Protocol):
 
 @dataclass(frozen=True)
 class Fitted:
-    """What a posterior is made from."""
+    """What a posterior is made from.
+
+    ``network`` is fitted and in evaluation mode; ``others`` are the further members of a committee. ``training`` holds
+    the labelled images, on the network's device, for a posterior that measures how far they pin the weights down, and
+    ``validation`` those of them that fitting kept aside.
+    """
 
     network: Network
     parameters: Mapping[str, Value]
     generator: Generator
+    training: TrainingSet | None = None
+    validation: TrainingSet | None = None
+    others: tuple[Network, ...] = ()
 
 
-POSTERIORS: Registry[Callable[[Fitted], Posterior]] = Registry("posterior")
+@dataclass(frozen=True)
+class PosteriorKind:
+    """An entry of the registry: called with what was fitted, it makes the posterior.
+
+    ``check`` raises RecipeError for a network that this posterior cannot sample, before any time is spent on fitting.
+    A posterior over several networks says how many in its parameter ``members``; the learner fits them.
+    """
+
+    make: Callable[[Fitted], Posterior]
+    check: Callable[[Network, Mapping[str, Value]], None] = lambda _network, _parameters: None
+
+    def __call__(self, fitted: Fitted) -> Posterior:
+        """Make the posterior.
+
+        Raises:
+            RecipeError: as ``check``.
+        """
+        self.check(fitted.network, fitted.parameters)
+        return self.make(fitted)
+
+
+POSTERIORS: Registry[PosteriorKind] = Registry("posterior")
+
+
+def members_wanted(parameters: Mapping[str, Value]) -> int:
+    """Return how many networks a posterior with these parameters is made from."""
+    return int(parameters.get("members", 1))
 
 
 def read_chunks(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from worker.learning.networks import Network
-from worker.learning.posteriors.base import POSTERIORS, Fitted
+from worker.learning.posteriors.base import POSTERIORS, Fitted, PosteriorKind
 from worker.learning.reading import Reading
 
 
@@ -27,7 +27,9 @@ class Plugin:
         return Reading(log_probs_NC.unsqueeze(0), features_ND.float())
 
 
-@POSTERIORS.register("plugin")
 def make_plugin(fitted: Fitted) -> Plugin:
     """Take the network as it is."""
     return Plugin(fitted.network)
+
+
+POSTERIORS.add("plugin", PosteriorKind(make_plugin))

@@ -1,0 +1,68 @@
+"""Many versions of a network's last linear layer, read with one matrix product."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from app.errors import RecipeError
+from worker.learning.errors import check_shape
+from worker.learning.networks import Network
+
+
+@dataclass(frozen=True)
+class LastLayer:
+    """A head in two parts: everything ``before`` (features to hidden units H) and the ``linear`` layer after it."""
+
+    before: nn.Sequential
+    linear: nn.Linear
+
+
+@dataclass(frozen=True)
+class LinearSamples:
+    """S linear layers side by side: ``weights_HSC`` and ``biases_SC``, kept so that reading them is one product."""
+
+    weights_HSC: Tensor
+    biases_SC: Tensor
+
+    @classmethod
+    def of(cls, weights_SCH: Tensor, biases_SC: Tensor) -> LinearSamples:
+        """Lay S layers of C x H weights side by side.
+
+        Raises:
+            ShapeError: biases of other samples or classes than the weights.
+        """
+        check_shape("weights_SCH", weights_SCH.shape, ("S", "C", "H"))
+        check_shape("biases_SC", biases_SC.shape, tuple(weights_SCH.shape[:2]))
+        return cls(weights_SCH.permute(2, 0, 1).contiguous(), biases_SC.contiguous())
+
+    def log_probs(self, hidden_NH: Tensor) -> Tensor:
+        """Return log_probs_SNC, float32, of hidden units."""
+        width, samples, classes = self.weights_HSC.shape
+        check_shape("hidden_NH", hidden_NH.shape, ("N", width))
+        flat = torch.addmm(self.biases_SC.flatten(), hidden_NH, self.weights_HSC.view(width, -1))
+        logits_NSC = flat.float().view(-1, samples, classes)
+        return torch.log_softmax(logits_NSC, dim=-1).transpose(0, 1)
+
+
+def last_layer(network: Network) -> LastLayer | None:
+    """Split a head before its last linear layer; None if it does not end in one."""
+    layers = list(network.head) if isinstance(network.head, nn.Sequential) else [network.head]
+    if not layers or not isinstance(layers[-1], nn.Linear):
+        return None
+    return LastLayer(nn.Sequential(*layers[:-1]).eval(), layers[-1])
+
+
+def need_last_layer(network: Network) -> LastLayer:
+    """Split a head before its last linear layer.
+
+    Raises:
+        RecipeError: it does not end in one.
+    """
+    found = last_layer(network)
+    if found is None:
+        reason = f"the head of {network.spec.name} does not end in a linear layer"
+        raise RecipeError("posterior.weights", reason, "use all_weights, or another network")
+    return found
