@@ -80,7 +80,10 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Choice:
-    """One named way of doing a group's work, with what a person needs to know to choose it."""
+    """One named way of doing a group's work, with what a person needs to know to choose it.
+
+    ``least_samples`` is the fewest posterior samples that it can work with.
+    """
 
     name: str
     title: str
@@ -88,6 +91,7 @@ class Choice:
     source: str
     when: str
     parameters: tuple[Parameter, ...] = ()
+    least_samples: int = 1
 
 
 @dataclass(frozen=True)
@@ -254,6 +258,7 @@ SELECTIONS = Group(
                 _integer("shortlist", 1000, 1, 100_000, "Highest scores among which the batch is chosen."),
                 _integer("configurations", 4000, 1, 100_000, "Joint answers that are counted; of more, a drawn part."),
             ),
+            least_samples=2,
         ),
         Choice(
             "power",

@@ -15,7 +15,6 @@ from app.recipes import Pick, Recipe, parse_pick, parse_recipe
 from worker.learning.fitting import TrainingSet
 from worker.learning.learner import Snapshot
 from worker.learning.networks import Network, NetworkSpec, build_network
-from worker.learning.posteriors import POSTERIORS
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).parents[3]
@@ -49,12 +48,6 @@ def make_recipe(**parts: Any) -> Recipe:
     quick = {"name": "supervised", "epochs": 3, "least_steps": 1}
     plain = {"image_side": 8, "random_share": 0.0, "network": "softmax_regression", "fitting": quick}
     return parse_recipe({**plain, **parts})
-
-
-def suited(parts: dict[str, Any]) -> dict[str, Any]:
-    """What a choice has to be combined with to make sense."""
-    sampling = [name for name in POSTERIORS.names() if name != "plugin"]
-    return {"posterior": sampling[0]} if parts.get("selection") == "batch_bald" and sampling else {}
 
 
 def make_fitting(**parameters: Any) -> Pick:

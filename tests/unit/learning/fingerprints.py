@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from app.errors import RecipeError
-from tests.unit.learning.factories import make_network, make_recipe, make_snapshot, suited
+from tests.unit.learning.factories import make_network, make_recipe, make_snapshot
 from worker.learning.acquisitions import ACQUISITIONS
 from worker.learning.learner import step
 from worker.learning.networks import NETWORKS
@@ -42,7 +42,7 @@ def fingerprint_batches() -> dict[str, str]:
 
 
 def one_round(labelled: int = 12, **parts: Any) -> str:
-    recipe = make_recipe(**{"network": "al_cnn", **suited(parts), **parts}, seed=11)
+    recipe = make_recipe(**{"network": "al_cnn", **parts}, seed=11)
     try:
         result = step(recipe, make_snapshot(labelled=labelled), count=6, round_number=2, device="cpu")
     except RecipeError as refused:

@@ -90,7 +90,7 @@ def test_the_same_seed_selects_the_same(name):
 
 @ALL
 def test_another_seed_changes_only_what_draws(name):
-    batches = {tuple(select(name, make_scores(60), 8, seed=seed)) for seed in range(6)}
+    batches = {tuple(select(name, make_scores(60), 5, seed=seed)) for seed in range(6)}
     assert (len(batches) > 1) == (name in DRAWING)
 
 
@@ -115,8 +115,8 @@ def test_images_that_are_all_alike_are_taken_in_order_or_drawn(name):
         "features_ND": torch.full((30, 4), 0.3),
         "labelled_features_LD": torch.full((2, 4), 0.3),
         "log_probs_NC": torch.tensor([0.6, 0.3, 0.1]).log().expand(30, 3),
-        "read_log_probs": lambda positions: torch.tensor([[0.6, 0.4], [0.1, 0.9]]).log()[:, None].expand(
-            2, len(positions), 2
+        "read_log_probs": lambda positions: (
+            torch.tensor([[0.6, 0.4], [0.1, 0.9]]).log()[:, None].expand(2, len(positions), 2)
         ),
     }
     batch = select(name, torch.zeros(30), 8, **same)

@@ -70,23 +70,21 @@ def badge(log_probs_NC: Tensor, features_ND: Tensor, pending_N: Tensor, count: i
     """
     gradients = GradientEmbeddings.of(log_probs_NC, features_ND)
     check_shape("pending_N", pending_N.shape, (len(log_probs_NC),))
-    taken_N, weights_N, chosen = pending_N.clone(), gradients.squares_N.clone(), list[int]()
-    is_first = not bool(pending_N.any())
+    taken_N, chosen = pending_N.clone(), list[int]()
+    gaps_N = torch.full_like(gradients.squares_N, torch.inf)
     for row in pending_N.nonzero().squeeze(1).tolist():
-        torch.minimum(weights_N, gradients.squared_gaps(row), out=weights_N)
-    weights_N[taken_N] = 0
+        torch.minimum(gaps_N, gradients.squared_gaps(row), out=gaps_N)
+    gaps_N[pending_N] = 0
     for _ in range(min(count, int((~pending_N).sum()))):
-        if not bool(weights_N.any()):
-            row = int((~taken_N).int().argmax())
-        elif is_first:
-            row = int(weights_N.argmax())
+        if not bool(taken_N.any()):
+            row = int(gradients.squares_N.argmax())
+        elif bool(gaps_N.any()):
+            row = draw_by_weight(gaps_N, generator)
         else:
-            row = draw_by_weight(weights_N, generator)
-        is_first = False
+            row = int((~taken_N).int().argmax())
         chosen.append(row)
         taken_N[row] = True
-        torch.minimum(weights_N, gradients.squared_gaps(row), out=weights_N)
-        weights_N[row] = 0
+        torch.minimum(gaps_N, gradients.squared_gaps(row), out=gaps_N)
     return torch.tensor(chosen, dtype=torch.int64)
 
 

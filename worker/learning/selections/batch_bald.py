@@ -32,15 +32,19 @@ class _Answers:
     def none_yet(cls, samples: int) -> _Answers:
         return cls(torch.ones(1, dtype=torch.float64), torch.full((1, samples), 1 / samples, dtype=torch.float64))
 
-    def expected_entropies(self, probs_SNC: Tensor) -> Tensor:
-        """Entropies_N of one more answer, given the configuration and averaged over it, in nats."""
+    def gains(self, probs_SNC: Tensor, own_SN: Tensor) -> Tensor:
+        """Information_N between one more answer and the parameters, averaged over the configurations, in nats.
+
+        The entropies ``own_SN`` of the samples are weighed as the configurations at hand weigh them. That is their mean
+        if these are all, and keeps the estimate from below 0 if they were drawn.
+        """
         _, images, classes = probs_SNC.shape
         flat = probs_SNC.flatten(1)
-        entropies_N = probs_SNC.new_zeros(images)
+        gains_N = -(self.chances_M @ self.weights_MS) @ own_SN
         for rows in chunk_slices(len(self.chances_M), max(1, _BLOCK_NUMBERS // max(1, images * classes))):
             probs_MNC = (self.weights_MS[rows] @ flat).view(-1, images, classes)
-            entropies_N -= torch.einsum("m,mnc->n", self.chances_M[rows], torch.xlogy(probs_MNC, probs_MNC))
-        return entropies_N
+            gains_N -= torch.einsum("m,mnc->n", self.chances_M[rows], torch.xlogy(probs_MNC, probs_MNC))
+        return gains_N
 
     def extended(self, probs_SC: Tensor, most: int, generator: Generator) -> _Answers:
         """Answers with one image more: all of them, or ``most`` drawn by their chances if there were more."""
@@ -88,11 +92,11 @@ def batch_bald(
     probs_SNC = log_probs_SNC.double().exp()
     if not bool(torch.isfinite(probs_SNC).all()):
         raise NotFiniteError("log_probs_SNC: a probability is NaN or infinite")
-    own_N = -torch.xlogy(probs_SNC, probs_SNC).sum(2).mean(0)
-    bounds_N = torch.full_like(own_N, torch.inf)
+    own_SN = -torch.xlogy(probs_SNC, probs_SNC).sum(2)
+    bounds_N = torch.full_like(own_SN[0], torch.inf)
     answers, chosen, gains = _Answers.none_yet(len(probs_SNC)), list[int](), list[float]()
-    for _ in range(min(count, len(own_N))):
-        best = _most_informative(answers, probs_SNC, own_N, bounds_N)
+    for _ in range(min(count, len(bounds_N))):
+        best = _most_informative(answers, probs_SNC, own_SN, bounds_N)
         chosen.append(best)
         gains.append(float(bounds_N[best]))
         bounds_N[best] = -torch.inf
@@ -100,7 +104,7 @@ def batch_bald(
     return torch.tensor(chosen, dtype=torch.int64), torch.tensor(gains, dtype=torch.float64)
 
 
-def _most_informative(answers: _Answers, probs_SNC: Tensor, own_N: Tensor, bounds_N: Tensor) -> int:
+def _most_informative(answers: _Answers, probs_SNC: Tensor, own_SN: Tensor, bounds_N: Tensor) -> int:
     """Position of the largest gain; ``bounds_N`` come from earlier answers and are replaced by what was found now."""
     order = torch.sort(bounds_N, descending=True, stable=True).indices
     order = order[bounds_N[order] > -torch.inf]
@@ -110,7 +114,7 @@ def _most_informative(answers: _Answers, probs_SNC: Tensor, own_N: Tensor, bound
         looked = order[start:] if unknown else order[start : start + _MOST_TOGETHER]
         for some in chunk_slices(len(looked), _MOST_TOGETHER):
             part = looked[some]
-            gains = answers.expected_entropies(probs_SNC[:, part]) - own_N[part]
+            gains = answers.gains(probs_SNC[:, part], own_SN[:, part])
             bounds_N[part] = gains
             highest = float(gains.max())
             first = int(part[gains == highest].min())
