@@ -319,7 +319,7 @@ SIZES: tuple[Parameter, ...] = (
         0.999,
         0.9,
         1.0,
-        "Images as alike as this (cosine of features) enter a batch once; 1: any.",
+        "Images at least this alike (cosine of features) enter a batch once; 1 lets all in.",
     ),
     _integer("seed", 0, 0, 2**31 - 1, "Start of every random draw: same seed, same data, same batches."),
 )
