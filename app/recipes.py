@@ -307,6 +307,63 @@ SELECTIONS = Group(
             "All sources",
             "Small batches, or a pool without near duplicates.",
         ),
+        Choice(
+            "k_center",
+            "Core-set (k-centre)",
+            "Takes the image farthest from all that is labelled or chosen, again and again; scores play no part.",
+            "Gonzalez 1985; Sener and Savarese 2018",
+            "Large batches that should cover the whole pool.",
+        ),
+        Choice(
+            "badge",
+            "BADGE",
+            "Draws images whose gradients would be large and far apart (k-means++); scores play no part.",
+            "Ash et al. 2020",
+            "Large batches that should be both uncertain and diverse.",
+        ),
+        Choice(
+            "typiclust",
+            "Typical of each cluster",
+            "Clusters labelled and open images, and takes the most typical image of each cluster without a label.",
+            "Hacohen, Dekel and Weinshall 2022",
+            "The first few dozen labels, when uncertainty means little yet.",
+            (
+                _integer("neighbours", 20, 1, 1000, "Nearest neighbours that typicality is measured by."),
+                _integer("most_clusters", 500, 1, 10_000, "Most clusters made, however many labels there are."),
+                _integer("most_images", 20_000, 100, 1_000_000, "Most open images clustered; of more, a drawn part."),
+            ),
+        ),
+        Choice(
+            "cluster_margin",
+            "Highest scores of each cluster",
+            "Clusters the highest scores (k-means) and takes the image in the middle of each cluster.",
+            "Zhdanov 2019; Citovsky et al. 2021; batch mode of source D",
+            "Batches that should follow the score without asking the same thing twice.",
+            (_number("widen", 10.0, 1.0, 1000.0, "Images clustered, as a multiple of the batch."),),
+        ),
+        Choice(
+            "batch_bald",
+            "BatchBALD",
+            "Takes the batch whose answers together say most about the parameters; needs a posterior of samples.",
+            "Kirsch, van Amersfoort and Gal 2019",
+            "Small batches (up to about 10) with mc_dropout, laplace or committee.",
+            (
+                _integer("shortlist", 1000, 1, 100_000, "Highest scores among which the batch is chosen."),
+                _integer("configurations", 4000, 1, 100_000, "Joint answers that are counted; of more, a drawn part."),
+            ),
+            least_samples=2,
+        ),
+        Choice(
+            "power",
+            "Noisy scores",
+            "Shakes the ranking by noise, so that the batch is a draw that favours high scores.",
+            "Kirsch et al. 2023 (stochastic batch acquisition); Kool et al. 2019",
+            "Large batches of similar scores, or when every image should have a known chance.",
+            (
+                _one_of("form", ("power", "softmax", "softrank"), "Chance by score^s, exp(s score) or rank^-s."),
+                _number("sharpness", 1.0, 0.0, 100.0, "The s in the chance: 0 draws uniformly."),
+            ),
+        ),
     ),
 )
 
@@ -344,6 +401,19 @@ SIZES: tuple[Parameter, ...] = (
     _integer("batch_size", 20, 1, 10_000, "Images asked about in one round."),
     _integer("seed_set", 20, 1, 10_000, "First images, asked about before there is a network."),
     _integer("image_side", 16, 4, 512, "Pixels per side at which the network sees the images."),
+    _one_of(
+        "cold_start", ("random", "clusters"), "First images: drawn, or the most typical of each cluster of pixels."
+    ),
+    _number(
+        "random_share", 0.1, 0.0, 1.0, "Share of the queries drawn uniformly, as a fair sample; 0 for published runs."
+    ),
+    _number(
+        "duplicate_similarity",
+        0.999,
+        0.9,
+        1.0,
+        "Images at least this alike (cosine of features) enter a batch once; 1 lets all in.",
+    ),
     _integer("seed", 0, 0, 2**31 - 1, "Start of every random draw: same seed, same data, same batches."),
 )
 
@@ -391,6 +461,9 @@ class Recipe:
     batch_size: int
     seed_set: int
     image_side: int
+    cold_start: str
+    random_share: float
+    duplicate_similarity: float
     seed: int
 
     def __post_init__(self) -> None:

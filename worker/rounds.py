@@ -30,7 +30,8 @@ from app.storage import Storage
 from worker.arrays import PoolArrays, channels_of, hashes_by_row
 from worker.exclusive import exclusively
 from worker.learning.evaluation import Evaluation
-from worker.learning.learner import Progress, Ranking, Snapshot, StepResult, step
+from worker.learning.learner import Progress, Snapshot, StepResult, step
+from worker.learning.ranking import Ranking
 
 log = logging.getLogger(__name__)
 
@@ -166,7 +167,7 @@ class RoundRunner:
         ranked = [
             RankedImage(
                 image_id=id_of[int(row)],
-                source=_source(work, ranking),
+                source=_source(work, ranking, rank),
                 score=float(ranking.scores[rank]),
                 propensity=None if ranking.propensities is None else float(ranking.propensities[rank]),
                 parts=_parts(ranking, rank, work.rows.class_ids),
@@ -236,15 +237,15 @@ def _int64(values: Any) -> np.ndarray:
     return np.fromiter(values, np.int64)
 
 
-def _source(work: _Work, ranking: Ranking) -> QuerySource:
+def _source(work: _Work, ranking: Ranking, rank: int) -> QuerySource:
     if not work.rows.labelled:
         return QuerySource.SEED
-    return QuerySource.RANDOM if ranking.acquisition == "random" else QuerySource.ACQUISITION
+    return QuerySource.RANDOM if ranking.is_random[rank] else QuerySource.ACQUISITION
 
 
 def _parts(ranking: Ranking, rank: int, class_ids: list[int]) -> dict[str, Any]:
     """Return what is kept about one query for ever: why it was asked, and the two likeliest classes."""
-    parts: dict[str, Any] = {"acquisition": ranking.acquisition}
+    parts: dict[str, Any] = {"acquisition": "random" if ranking.is_random[rank] else ranking.acquisition}
     parts |= {name: float(values[rank]) for name, values in ranking.parts.items()}
     if ranking.top_classes is not None and ranking.top_probs is not None:
         top = zip(ranking.top_classes[rank], ranking.top_probs[rank], strict=True)

@@ -7,7 +7,7 @@ randomness derives from the recipe's seed, the round's number and the stage, so 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -15,8 +15,7 @@ import numpy as np
 import torch
 
 from app.recipes import Recipe
-from worker.learning.acquisitions import ACQUISITIONS, Sight, mean_log_probs
-from worker.learning.acquisitions.random import random_scores
+from worker.learning.acquisitions import ACQUISITIONS, mean_log_probs
 from worker.learning.devices import pick_device, seeded
 from worker.learning.errors import ShapeError
 from worker.learning.evaluation import Evaluation, evaluate
@@ -25,9 +24,9 @@ from worker.learning.fitting.splitting import stratified_split
 from worker.learning.networks import Network, NetworkSpec
 from worker.learning.pool import Images, Rows, check_images, check_rows, take
 from worker.learning.posteriors import POSTERIORS, Fitted, Posterior, members_wanted, read_chunks
-from worker.learning.scoring import PoolScores, explain_rows, score_rows
-from worker.learning.selections import SELECTIONS, Scored
-from worker.learning.selections.top_k import top_k
+from worker.learning.ranking import Known, Ranking, rank_by_scores, rank_cold
+from worker.learning.scoring import PoolScores, score_rows
+from worker.learning.selections import SELECTIONS
 from worker.learning.weights import Weights, begin
 
 
@@ -82,24 +81,6 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
-class Ranking:
-    """The K rows to ask about, best first, and why.
-
-    ``propensities`` [K] is the probability that a row was drawn at its rank, given those ranked before it; None when
-    nothing was drawn. ``top_classes`` and ``top_probs`` [K, 2], the likeliest class first, are None on a cold start.
-    ``parts`` are the acquisition's named numbers [K].
-    """
-
-    rows: Rows
-    scores: np.ndarray
-    acquisition: str
-    propensities: np.ndarray | None
-    top_classes: np.ndarray | None
-    top_probs: np.ndarray | None
-    parts: Mapping[str, np.ndarray]
-
-
-@dataclass(frozen=True)
 class StepResult:
     """What a round found.
 
@@ -135,7 +116,7 @@ def step(
 ) -> StepResult:
     """Run one round on a snapshot.
 
-    Without labels there is nothing to fit, and the ranking is drawn uniformly (a cold start).
+    Without labels there is nothing to fit, and the ranking is that of the recipe's cold start.
 
     Args:
         recipe: how to learn and ask.
@@ -251,7 +232,7 @@ class _Round:
         return evaluate(log_probs_NC.numpy(), self.snapshot.test_labels)
 
     def score(self, posterior: Posterior) -> PoolScores:
-        pick = self.recipe.acquisition
+        pick, selection = self.recipe.acquisition, SELECTIONS.get(self.recipe.selection.name)
         return score_rows(
             ACQUISITIONS.get(pick.name),
             pick.parameters,
@@ -260,41 +241,23 @@ class _Round:
             self.snapshot.candidate_rows,
             generator=self._seeded("scoring"),
             device=self.device,
-            keep_features=SELECTIONS.get(self.recipe.selection.name).needs_features,
+            keep_features=selection.needs_features,
+            keep_log_probs=selection.needs_log_probs,
             progress=self._report_images(Stage.SCORING),
         )
 
     def rank(self, posterior: Posterior, pool: PoolScores, count: int) -> Ranking:
-        name, pick = self.recipe.acquisition.name, self.recipe.selection
-        acquisition, selection, total = ACQUISITIONS.get(name), SELECTIONS.get(pick.name), len(pool.scores_N)
-        # The snapshot leaves pending rows out of its candidates.
-        nothing_pending = torch.zeros(total, dtype=torch.bool)
-        positions = selection.select(
-            Scored(pool.scores_N, nothing_pending, count, self._seeded("selecting"), pick.parameters, pool.features_ND)
-        )
-        rows = self.snapshot.candidate_rows[positions.numpy()]
-        reasons = explain_rows(acquisition, posterior, self.snapshot.images_NHWC, rows, device=self.device)
-        is_draw = acquisition.sight is Sight.NOTHING and selection.follows_scores
-        self.progress(Progress(Stage.SELECTING, len(rows), len(rows)))
-        return Ranking(
-            rows=rows,
-            scores=pool.scores_N[positions].to(torch.float32).numpy(),
-            acquisition=name,
-            propensities=_draw_propensities(len(rows), total) if is_draw else None,
-            top_classes=reasons.top_classes_K2.numpy(),
-            top_probs=reasons.top_probs_K2.numpy(),
-            parts={name: values_K.numpy() for name, values_K in reasons.parts.items()},
-        )
+        known = Known(posterior, self.device, pool, self.snapshot.labelled_rows)
+        images_NHWC, candidates = self.snapshot.images_NHWC, self.snapshot.candidate_rows
+        ranking = rank_by_scores(self.recipe, images_NHWC, candidates, known, count=count, round_number=self.number)
+        self.progress(Progress(Stage.SELECTING, len(ranking.rows), len(ranking.rows)))
+        return ranking
 
     def draw(self, count: int) -> tuple[Ranking, np.ndarray]:
-        """Rank uniformly at random, as long as there is no network to ask."""
-        total = len(self.snapshot.candidate_rows)
-        scores_N = random_scores(total, self._seeded("scoring"))
-        positions = top_k(scores_N, torch.zeros(total, dtype=torch.bool), count).numpy()
-        rows, scores = self.snapshot.candidate_rows[positions], scores_N.to(torch.float32).numpy()
-        self.progress(Progress(Stage.SELECTING, len(rows), len(rows)))
-        propensities = _draw_propensities(len(rows), total)
-        return Ranking(rows, scores[positions], "random", propensities, None, None, {}), scores
+        images_NHWC, candidates = self.snapshot.images_NHWC, self.snapshot.candidate_rows
+        ranking, scores = rank_cold(self.recipe, images_NHWC, candidates, count=count, round_number=self.number)
+        self.progress(Progress(Stage.SELECTING, len(ranking.rows), len(ranking.rows)))
+        return ranking, scores
 
     def _seeded(self, stage: str) -> torch.Generator:
         return seeded(self.recipe.seed, self.number, stage)
@@ -305,9 +268,3 @@ class _Round:
 
     def _report_images(self, stage: Stage) -> Callable[[int, int], None]:
         return lambda done, total: self.progress(Progress(stage, done, total))
-
-
-def _draw_propensities(count: int, total: int) -> np.ndarray:
-    """Probabilities of a uniform draw without replacement: 1/N, 1/(N - 1), ..."""
-    propensities: np.ndarray = 1.0 / (total - np.arange(count, dtype=np.float64))
-    return propensities

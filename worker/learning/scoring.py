@@ -19,10 +19,11 @@ from worker.learning.reading import Reading, join
 
 @dataclass(frozen=True)
 class PoolScores:
-    """``scores_N`` on the CPU, higher = ask sooner; ``features_ND`` only if they were asked for."""
+    """``scores_N``, higher = ask sooner; the others only if they were asked for. All on the CPU."""
 
     scores_N: Tensor
     features_ND: Tensor | None
+    log_probs_NC: Tensor | None = None  # of the mean prediction
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ def score_rows(
     generator: Generator,
     device: torch.device,
     keep_features: bool = False,
+    keep_log_probs: bool = False,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> PoolScores:
     """Score rows of an array by an acquisition with its parameters.
@@ -55,10 +57,10 @@ def score_rows(
         NotFiniteError: a score is NaN or infinite.
         ShapeError: an acquisition returned other than one score an image.
     """
-    if acquisition.sight is Sight.NOTHING and not keep_features:
+    if acquisition.sight is Sight.NOTHING and not (keep_features or keep_log_probs):
         progress(len(rows), len(rows))
         return PoolScores(score(acquisition, Evidence(len(rows), generator, parameters)), None)
-    scores, features, readings = list[Tensor](), list[Tensor](), list[Reading]()
+    scores, features, log_probs, readings = list[Tensor](), list[Tensor](), list[Tensor](), list[Reading]()
     for part, reading in read_chunks(posterior, images_NHWC, rows, device, progress):
         match acquisition.sight:
             case Sight.IMAGE:
@@ -73,12 +75,15 @@ def score_rows(
                 assert_never(never)
         if keep_features:
             features.append(reading.features_ND.cpu())
+        if keep_log_probs:
+            log_probs.append(mean_log_probs(reading.log_probs_SNC).cpu())
     if acquisition.sight is not Sight.IMAGE and len(rows):
         whole = join(readings) if readings else None
         scores = [score(acquisition, Evidence(len(rows), generator, parameters, whole))]
     return PoolScores(
         torch.cat(scores) if scores else torch.empty(0),
         torch.cat(features) if features else torch.empty(0, 0) if keep_features else None,
+        torch.cat(log_probs) if log_probs else torch.empty(0, 0) if keep_log_probs else None,
     )
 
 

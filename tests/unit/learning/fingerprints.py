@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from typing import Any
 
 import numpy as np
 
+from app.errors import RecipeError
 from tests.unit.learning.factories import make_network, make_recipe, make_snapshot
 from worker.learning.acquisitions import ACQUISITIONS
 from worker.learning.learner import step
@@ -31,12 +33,20 @@ def fingerprint_batches() -> dict[str, str]:
     rounds += [("acquisition", name) for name in ACQUISITIONS.names()]
     rounds += [("selection", name) for name in SELECTIONS.names()]
     found = {f"batch {group} {name}": one_round(**{group: name}) for group, name in rounds}
-    return {**found, "batch cold start": one_round(labelled=0)}
+    return {
+        **found,
+        "batch cold start": one_round(labelled=0),
+        "batch cold start by clusters": one_round(labelled=0, cold_start="clusters"),
+        "batch with a uniform share": one_round(random_share=0.5),
+    }
 
 
-def one_round(labelled: int = 12, **parts: str) -> str:
+def one_round(labelled: int = 12, **parts: Any) -> str:
     recipe = make_recipe(**{"network": "al_cnn", **parts}, seed=11)
-    result = step(recipe, make_snapshot(labelled=labelled), count=6, round_number=2, device="cpu")
+    try:
+        result = step(recipe, make_snapshot(labelled=labelled), count=6, round_number=2, device="cpu")
+    except RecipeError as refused:
+        return str(refused)
     return f"{result.ranking.rows.tolist()} {digest(result.weights or b'')} {digest(result.scores.tobytes())}"
 
 

@@ -21,6 +21,8 @@ EVERYTHING = [
     *(f"batch acquisition {name}" for name in ACQUISITIONS.names()),
     *(f"batch selection {name}" for name in SELECTIONS.names()),
     "batch cold start",
+    "batch cold start by clusters",
+    "batch with a uniform share",
     "oracle",
 ]
 

@@ -7,10 +7,12 @@ from hypothesis import strategies as st
 
 from app.recipes import SELECTIONS as CHOICES
 from app.recipes import parse_pick
+from worker.learning.acquisitions import mean_log_probs
 from worker.learning.errors import NotFiniteError, ShapeError
 from worker.learning.selections import SELECTIONS, Scored
 from worker.learning.selections.top_k import top_k
 
+DRAWING = {"badge", "cluster_margin", "power", "typiclust"}
 ALL = pytest.mark.parametrize("name", SELECTIONS.names())
 
 
@@ -18,13 +20,35 @@ def make_scores(count, seed=0):
     return torch.rand(count, generator=torch.Generator().manual_seed(seed))
 
 
-def select(name, scores_N, count, pending=(), seed=0):
-    pending_N = torch.zeros(len(scores_N), dtype=torch.bool)
+def make_features(count, width=4, seed=7):
+    return torch.rand(count, width, generator=torch.Generator().manual_seed(seed))
+
+
+def make_log_probs(count, samples=3, classes=4, seed=8):
+    draws = torch.randn(samples, count, classes, generator=torch.Generator().manual_seed(seed))
+    return torch.log_softmax(3 * draws, dim=-1)
+
+
+def make_scored(name, scores_N, count, pending=(), seed=0, order=None, **changes):
+    """A pool as a selection sees it; ``order`` turns all of it around."""
+    total = len(scores_N)
+    order = torch.arange(total) if order is None else order
+    pending_N = torch.zeros(total, dtype=torch.bool)
     pending_N[list(pending)] = True
-    features_ND = torch.rand(len(scores_N), 4, generator=torch.Generator().manual_seed(7))
-    parameters = parse_pick(CHOICES, name).parameters
-    scored = Scored(scores_N, pending_N, count, torch.Generator().manual_seed(seed), parameters, features_ND)
-    return SELECTIONS.get(name).select(scored).tolist()
+    log_probs_SNC = make_log_probs(total)[:, order]
+    given = {
+        "parameters": parse_pick(CHOICES, name).parameters,
+        "features_ND": make_features(total)[order],
+        "labelled_features_LD": make_features(3, seed=9),
+        "log_probs_NC": mean_log_probs(log_probs_SNC),
+        "read_log_probs": lambda positions: log_probs_SNC[:, positions],
+        **changes,
+    }
+    return Scored(scores_N[order], pending_N[order], count, torch.Generator().manual_seed(seed), **given)
+
+
+def select(name, scores_N, count, **options):
+    return SELECTIONS.get(name).select(make_scored(name, scores_N, count, **options)).tolist()
 
 
 @ALL
@@ -62,6 +86,56 @@ def test_equal_scores_are_a_batch_too(name):
 @ALL
 def test_the_same_seed_selects_the_same(name):
     assert select(name, make_scores(30), 8, seed=5) == select(name, make_scores(30), 8, seed=5)
+
+
+@ALL
+def test_another_seed_changes_only_what_draws(name):
+    batches = {tuple(select(name, make_scores(60), 5, seed=seed)) for seed in range(6)}
+    assert (len(batches) > 1) == (name in DRAWING)
+
+
+@pytest.mark.parametrize("name", sorted(set(SELECTIONS.names()) - DRAWING))
+@pytest.mark.parametrize("pending", [(), (0, 5)])
+def test_the_images_have_no_order(name, pending):
+    order = torch.randperm(40, generator=torch.Generator().manual_seed(1))
+    batch = select(name, make_scores(40), 12, pending=pending)
+    turned = select(name, make_scores(40), 12, pending=pending, order=order)
+    assert order[turned].tolist() == batch
+
+
+@ALL
+def test_a_longer_reserve_leaves_the_batch_as_it_is(name):
+    batch = select(name, make_scores(60), 6, batch_size=6)
+    assert select(name, make_scores(60), 40, batch_size=6)[:6] == batch
+
+
+@ALL
+def test_images_that_are_all_alike_are_taken_in_order_or_drawn(name):
+    same = {
+        "features_ND": torch.full((30, 4), 0.3),
+        "labelled_features_LD": torch.full((2, 4), 0.3),
+        "log_probs_NC": torch.tensor([0.6, 0.3, 0.1]).log().expand(30, 3),
+        "read_log_probs": lambda positions: (
+            torch.tensor([[0.6, 0.4], [0.1, 0.9]]).log()[:, None].expand(2, len(positions), 2)
+        ),
+    }
+    batch = select(name, torch.zeros(30), 8, **same)
+    assert len(set(batch)) == 8
+    if name in set(SELECTIONS.names()) - DRAWING:
+        assert batch == list(range(8))
+
+
+@ALL
+def test_certain_predictions_make_a_batch_too(name):
+    certain = torch.eye(4)[torch.arange(20) % 4].log()
+    both = {"log_probs_NC": certain, "read_log_probs": lambda positions: certain[positions].expand(2, -1, -1)}
+    assert len(set(select(name, make_scores(20), 6, **both))) == 6
+
+
+@ALL
+def test_float32_features_choose_as_float64_ones(name):
+    double = {"features_ND": make_features(40).double(), "labelled_features_LD": make_features(3, seed=9).double()}
+    assert select(name, make_scores(40), 9, **double) == select(name, make_scores(40), 9)
 
 
 @ALL

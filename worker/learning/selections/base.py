@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from app.recipes import Value
-from worker.learning.errors import NotFiniteError, ShapeError
+from worker.learning.errors import NotFiniteError, ShapeError, check_shape
 from worker.learning.registry import Registry
 
 
@@ -18,7 +18,10 @@ class Scored:
     """The images a batch is chosen from, all on the CPU.
 
     ``scores_N`` higher = ask sooner; ``pending_N`` true where an image is asked already and must not be chosen again;
-    ``features_ND`` None unless the selection says that it needs them; ``count`` is B, the images wanted.
+    ``count`` is how many images are ranked. The first ``batch_size`` of them are the next batch (all, if it is None);
+    the others are its reserve. What a selection does not say that it needs is None: ``features_ND`` of these images,
+    ``labelled_features_LD`` of the labelled ones, ``log_probs_NC`` of the mean prediction, and ``read_log_probs``,
+    which returns log_probs_SNC of the posterior's samples at some positions.
     """
 
     scores_N: Tensor
@@ -27,26 +30,63 @@ class Scored:
     generator: Generator
     parameters: Mapping[str, Value] = field(default_factory=dict)
     features_ND: Tensor | None = None
+    labelled_features_LD: Tensor | None = None
+    log_probs_NC: Tensor | None = None
+    read_log_probs: Callable[[Tensor], Tensor] | None = None
+    batch_size: int | None = None
 
     def __post_init__(self) -> None:
         check_scores(self.scores_N, self.pending_N, self.count)
-        if self.features_ND is not None and (
-            self.features_ND.ndim != 2 or self.features_ND.shape[0] != self.scores_N.shape[0]
+        images = len(self.scores_N)
+        for name, array, shape in (
+            ("features_ND", self.features_ND, (images, "D")),
+            ("labelled_features_LD", self.labelled_features_LD, ("L", "D")),
+            ("log_probs_NC", self.log_probs_NC, (images, "C")),
         ):
-            raise ShapeError("features_ND", (self.scores_N.shape[0], "D"), self.features_ND.shape)
+            if array is not None:
+                check_shape(name, array.shape, shape)
+        for name, array in (("features_ND", self.features_ND), ("labelled_features_LD", self.labelled_features_LD)):
+            if array is not None and not bool(torch.isfinite(array).all()):
+                raise NotFiniteError(f"{name}: a feature is NaN or infinite")
+
+    @property
+    def batch(self) -> int:
+        """Return B, the size of the next batch."""
+        return self.count if self.batch_size is None else min(self.batch_size, self.count)
+
+    @property
+    def seen_features(self) -> Tensor:
+        """Return the features, to a selection that needs them."""
+        return _there("features", self.features_ND)
+
+    @property
+    def known_features(self) -> Tensor:
+        """Return the features of the labelled images, to a selection that needs them; there may be none."""
+        return self.seen_features[:0] if self.labelled_features_LD is None else self.labelled_features_LD
+
+    @property
+    def seen_predictions(self) -> Tensor:
+        """Return the mean prediction, to a selection that needs it."""
+        return _there("predictions", self.log_probs_NC)
 
 
 @dataclass(frozen=True)
 class Selection:
     """An entry of the registry.
 
-    ``select`` returns positions in ``scores_N``, best first, each at most once. ``follows_scores`` says that the order
-    is that of the scores and nothing else, so uniform scores give a uniform draw.
+    ``select`` returns positions in ``scores_N``, best first, each at most once: ``count`` of them, or all that are not
+    pending. ``follows_scores`` says that the order is that of the scores and nothing else, so uniform scores give a
+    uniform draw. The ``needs_*`` say what it must be given. A selection that draws by known weights returns their
+    logarithms_N as ``draw_logits``; the chance of each choice follows from them.
     """
 
     select: Callable[[Scored], Tensor]
-    needs_features: bool
-    follows_scores: bool
+    needs_features: bool = False
+    follows_scores: bool = False
+    needs_labelled: bool = False
+    needs_log_probs: bool = False
+    needs_samples: bool = False
+    draw_logits: Callable[[Scored], Tensor] | None = None
 
 
 SELECTIONS: Registry[Selection] = Registry("selection")
@@ -70,3 +110,9 @@ def check_scores(scores_N: Tensor, pending_N: Tensor, count: int) -> None:
         raise NotFiniteError("scores_N: a score is NaN or infinite")
     if count < 0:
         raise ValueError(f"count: {count} images cannot be chosen")
+
+
+def _there(what: str, array: Tensor | None) -> Tensor:
+    if array is None:
+        raise ValueError(f"this selection needs {what}, and was given none")
+    return array

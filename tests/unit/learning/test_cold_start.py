@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+import torch
+
+from tests.unit.learning.factories import make_blobs
+from worker.learning import cold_start
+from worker.learning.cold_start import plain_features, principal_components, typical_positions
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("count", [1, 3, 8])
+def test_components_are_those_of_the_decomposition(count):
+    scales = torch.tensor([9.0, 5.0, 3.0, 2.0, 1.0, 0.5, 0.2, 0.1])
+    turn = torch.linalg.qr(torch.randn(8, 8, generator=seeded(1))).Q
+    points = 4 + (torch.randn(200, 8, generator=seeded(2)) * scales) @ turn
+    found = principal_components(points, count, seeded(3)).double()
+    left, values, _ = np.linalg.svd((points - points.mean(0)).double().numpy(), full_matrices=False)
+    expected = torch.from_numpy(left[:, :count] * values[:count])
+    signs = torch.sign((found * expected).sum(0))
+    torch.testing.assert_close(found * signs, expected, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize(("points", "axes", "width"), [(5, 90, 5), (90, 5, 5), (1, 4, 1), (0, 4, 0), (90, 90, 40)])
+def test_there_are_no_more_components_than_points_and_axes(points, axes, width):
+    found = principal_components(torch.randn(points, axes, generator=seeded()), 40, seeded())
+    assert found.shape == (points, width)
+
+
+def test_many_components_keep_the_gaps_between_images():
+    images, _ = make_blobs(120, side=16)
+    features = plain_features(images, np.arange(120))
+    found = principal_components(features, 119, seeded())
+    torch.testing.assert_close(torch.cdist(found, found), torch.cdist(features, features), atol=0.01, rtol=0.01)
+
+
+def test_plain_features_are_pixels_without_their_mean_whatever_the_size():
+    images, _ = make_blobs(6, side=8, channels=3)
+    rows = np.array([4, 1])
+    pixels = images[rows].transpose(0, 3, 1, 2).reshape(2, -1) / 255
+    np.testing.assert_allclose(plain_features(images, rows), pixels - pixels.mean(1, keepdims=True), atol=1e-6)
+    large = np.repeat(np.repeat(make_blobs(3, side=32)[0], 4, axis=1), 4, axis=2)
+    np.testing.assert_allclose(
+        plain_features(large, np.arange(3)), plain_features(make_blobs(3, side=32)[0], np.arange(3)), atol=1e-6
+    )
+
+
+def test_the_first_images_are_one_of_each_kind():
+    images, labels = make_blobs(90, classes=4, side=16)
+    rows = np.arange(90)[::-1].copy()
+    for seed in range(5):
+        first = labels[rows[typical_positions(images, rows, 4, 4, seeded(seed)).numpy()]]
+        assert sorted(first) == [0, 1, 2, 3]
+
+
+def test_all_images_are_ranked_and_a_drawn_part_is_clustered(monkeypatch):
+    images, _ = make_blobs(60)
+    rows = np.arange(60)
+    assert sorted(typical_positions(images, rows, 5, 60, seeded()).tolist()) == list(range(60))
+    monkeypatch.setattr(cold_start, "MOST_IMAGES", 20)
+    found = typical_positions(images, rows, 5, 60, seeded()).tolist()
+    assert sorted(found) == list(range(60))
+    drawn = torch.randperm(60, generator=seeded())
+    assert set(found[:20]) == set(drawn[:20].tolist())
+    assert found[20:] == drawn[20:].tolist()
+
+
+def test_no_images_and_images_without_a_difference_are_ranked():
+    images = np.zeros((7, 8, 8, 1), np.uint8)
+    assert typical_positions(images, np.empty(0, np.int64), 3, 3, seeded()).tolist() == []
+    assert sorted(typical_positions(images, np.arange(7), 3, 7, seeded()).tolist()) == list(range(7))
