@@ -13,6 +13,7 @@ from torch import Generator, Tensor
 from app.errors import BadInput
 from worker.learning.fitting.base import Start
 from worker.learning.networks import Network, NetworkSpec, build_network
+from worker.learning.networks.borrowed import load_published
 
 
 @dataclass(frozen=True)
@@ -76,24 +77,32 @@ def begin(spec: NetworkSpec, parent: bytes | None, generator: Generator) -> tupl
         parent: weights of the previous round to go on from, or None for new ones.
         generator: source of new weights.
     Returns:
-        the network on the CPU, and whose weights it has. A parent of another family, channels or side gives new
-        weights; one with other classes gives its trunk.
+        the network on the CPU, and whose weights it has. A parent of another family, channels, side or kind of first
+        weights gives new weights (or the published ones, if the specification says so); one with other classes gives
+        its trunk.
     Raises:
         BadInput: the parent is not a model file.
+        RecipeError: published weights cannot be fetched.
     """
     network = build_network(spec, generator)
-    if parent is None:
-        return network, Start.SCRATCH
-    weights = Weights.from_bytes(parent)
-    old = weights.spec
-    if (old.name, old.channels, old.side) != (spec.name, spec.channels, spec.side):
-        return network, Start.SCRATCH
-    if old.class_count == spec.class_count:
-        network.load_state_dict(weights.state)
-        return network, Start.WARM
-    shared = {name: value for name, value in weights.state.items() if name.startswith("trunk.")}
-    network.load_state_dict(shared, strict=False)
-    return network, Start.TRUNK if shared else Start.SCRATCH
+    weights = None if parent is None else Weights.from_bytes(parent)
+    if weights is not None and _kin(weights.spec) == _kin(spec):
+        if weights.spec.class_count == spec.class_count:
+            network.load_state_dict(weights.state)
+            return network, Start.WARM
+        shared = {name: value for name, value in weights.state.items() if name.startswith("trunk.")}
+        if shared:
+            network.load_state_dict(shared, strict=False)
+            return network, Start.TRUNK
+    if spec.is_pretrained:
+        load_published(network)
+        return network, Start.PRETRAINED
+    return network, Start.SCRATCH
+
+
+def _kin(spec: NetworkSpec) -> tuple[str, int, int, bool]:
+    """Return what two networks have to share for one to take the other's trunk."""
+    return spec.name, spec.channels, spec.side, spec.is_pretrained
 
 
 def _foreign_file(reason: str) -> BadInput:

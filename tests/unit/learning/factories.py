@@ -14,8 +14,19 @@ from app.recipes import NETWORKS as NETWORK_CHOICES
 from app.recipes import Pick, Recipe, parse_pick, parse_recipe
 from worker.learning.fitting import TrainingSet
 from worker.learning.learner import Snapshot
-from worker.learning.networks import Network, NetworkSpec, build_network
+from worker.learning.networks import NETWORKS, Network, NetworkSpec, build_network
 
+# Torchvision's have millions of weights: test_borrowed_networks runs their contract, once each.
+BORROWED_NETWORKS = (
+    "densenet121",
+    "efficientnet_b0",
+    "googlenet",
+    "inception_v3",
+    "resnet18",
+    "resnet50",
+    "squeezenet1_1",
+)
+QUICK_NETWORKS = tuple(name for name in NETWORKS.names() if name not in BORROWED_NETWORKS)
 CPU = torch.device("cpu")
 ROOT = Path(__file__).parents[3]
 

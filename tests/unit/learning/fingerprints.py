@@ -10,10 +10,9 @@ import json
 
 import numpy as np
 
-from tests.unit.learning.factories import make_network, make_recipe, make_snapshot
+from tests.unit.learning.factories import QUICK_NETWORKS, make_network, make_recipe, make_snapshot
 from worker.learning.acquisitions import ACQUISITIONS
 from worker.learning.learner import step
-from worker.learning.networks import NETWORKS
 from worker.learning.oracle import simulated_answers
 from worker.learning.posteriors import POSTERIORS
 from worker.learning.selections import SELECTIONS
@@ -21,12 +20,12 @@ from worker.learning.weights import Weights
 
 
 def fingerprint_networks() -> dict[str, str]:
-    return {f"network {name}": digest(Weights.of(make_network(name)).to_bytes()) for name in NETWORKS.names()}
+    return {f"network {name}": digest(Weights.of(make_network(name)).to_bytes()) for name in QUICK_NETWORKS}
 
 
 def fingerprint_batches() -> dict[str, str]:
     """One whole round for every choice of every group, and a cold start."""
-    rounds = [("network", name) for name in NETWORKS.names()]
+    rounds = [("network", name) for name in QUICK_NETWORKS]
     rounds += [("posterior", name) for name in POSTERIORS.names()]
     rounds += [("acquisition", name) for name in ACQUISITIONS.names()]
     rounds += [("selection", name) for name in SELECTIONS.names()]

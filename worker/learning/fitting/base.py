@@ -28,6 +28,7 @@ class Start(StrEnum):
     """Which weights a fit began from."""
 
     SCRATCH = "scratch"
+    PRETRAINED = "pretrained"  # published weights in the trunk, a new head
     WARM = "warm"
     TRUNK = "trunk"  # the parent's where they fit; the head is new because the classes changed
 
