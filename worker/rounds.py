@@ -272,8 +272,14 @@ def _tested(evaluation: Evaluation) -> dict[str, Any]:
         "test_accuracy_high": evaluation.accuracy_high,
         "test_nll": evaluation.nll,
         "test_ece": evaluation.ece,
+        "test_brier": evaluation.brier,
+        "test_macro_f1": evaluation.macro_f1,
+        "test_roc_auc": evaluation.roc_auc,
         "mean_entropy": evaluation.mean_entropy,
         "per_class_accuracy": list(evaluation.recalls),
+        "per_class_precision": list(evaluation.precisions),
+        "per_class_f1": list(evaluation.f1s),
+        "per_class_roc_auc": list(evaluation.roc_aucs),
         "confusion": [list(row) for row in evaluation.confusion],
     }
 
