@@ -281,6 +281,16 @@ SELECTIONS = Group(
     ),
 )
 
+_TRAINING = (
+    _one_of("views", ("auto", "digits", "photos"), "How images are changed: photos are mirrored and tinted too."),
+    _one_of("class_weights", ("none", "balanced"), "Let rare classes count as much as frequent ones."),
+    _one_of(
+        "temperature",
+        ("off", "validation", "cross_fit"),
+        "Correct over-confidence on the validation labels, or by fitting three more times to two thirds of the labels.",
+    ),
+)
+
 FITTINGS = Group(
     "fitting",
     "Fitting",
@@ -303,7 +313,36 @@ FITTINGS = Group(
                 _integer("patience", 12, 1, 1000, "Epochs without improvement before fitting stops."),
                 _integer("reduce_after", 5, 1, 1000, "Epochs without improvement before the learning rate is halved."),
                 _number("validation_share", 0.0, 0.0, 0.5, "Share of the labels kept aside to decide when to stop."),
-                _switch("augment", True, "Shift, turn and scale the images a little while fitting."),
+                _switch("augment", True, "Change the images a little while fitting; never with a frozen trunk."),
+                *_TRAINING,
+                _one_of(
+                    "trunk",
+                    ("trained", "frozen"),
+                    "Frozen: keep the features as they began, read each image once, and fit only the head.",
+                ),
+            ),
+        ),
+        Choice(
+            "consistency",
+            "Labels and pool",
+            "Also learns from the pool: what is sure of a slightly changed image has to hold when it is changed a lot.",
+            "FixMatch (Sohn et al. 2020) with averaged weights (Tarvainen and Valpola 2017)",
+            "A few labels a class and many unlabelled images; takes minutes a round on a CPU.",
+            (
+                _one_of("start", ("scratch", "warm"), "Begin each round from new weights or the last round's."),
+                _integer("epochs", 30, 1, 1000, "Passes in a round, of at least least_steps gradient steps each."),
+                _integer("minibatch", 32, 1, 4096, "Labelled images per gradient step."),
+                _integer("unlabelled_minibatch", 128, 2, 4096, "Images of the pool per gradient step."),
+                _integer("least_steps", 50, 1, 1000, "Fewest gradient steps in an epoch."),
+                _number("learning_rate", 0.002, 1e-6, 1.0, "Adam's first step size; it falls along a cosine."),
+                _number("weight_decay", 0.0001, 0.0, 1.0, "Pull of all weights towards zero (L2)."),
+                _number("threshold", 0.95, 0.0, 1.0, "Least confidence at which the network's own answer is taken."),
+                _number("unlabelled_weight", 1.0, 0.0, 100.0, "How much the pool counts beside the labels."),
+                _number(
+                    "average", 0.99, 0.0, 0.9999, "Share of the averaged weights kept at a step; 0 for no average."
+                ),
+                _number("validation_share", 0.0, 0.0, 0.5, "Share of the labels kept aside to choose the best epoch."),
+                *_TRAINING,
             ),
         ),
     ),

@@ -22,7 +22,7 @@ from worker.learning.errors import ShapeError
 from worker.learning.evaluation import Evaluation, evaluate
 from worker.learning.fitting import FITTINGS, EpochReport, FitReport, TrainingSet
 from worker.learning.networks import Network, NetworkSpec
-from worker.learning.pool import Images, Rows, check_images, check_rows, take
+from worker.learning.pool import ImageRows, Images, Rows, check_images, check_rows, take
 from worker.learning.posteriors import POSTERIORS, Fitted, Posterior, read_chunks
 from worker.learning.scoring import PoolScores, explain_rows, score_rows
 from worker.learning.selections import SELECTIONS, Scored
@@ -202,7 +202,8 @@ class _Round:
         network, start = begin(spec, parent if is_warm else None, self._seeded("network"))
         network = network.to(self.device)
         labels_N = torch.from_numpy(self.snapshot.labels).to(self.device)
-        data = TrainingSet(take(images_NHWC, self.snapshot.labelled_rows, self.device), labels_N)
+        pool = ImageRows(images_NHWC, self.snapshot.candidate_rows, self.device)
+        data = TrainingSet(take(images_NHWC, self.snapshot.labelled_rows, self.device), labels_N, unlabelled=pool)
 
         def on_epoch(epoch: EpochReport) -> None:
             accuracy = epoch.validation_accuracy

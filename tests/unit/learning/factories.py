@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from app.recipes import FITTINGS as FITTING_CHOICES
 from app.recipes import NETWORKS as NETWORK_CHOICES
 from app.recipes import Pick, Recipe, parse_pick, parse_recipe
 from worker.learning.fitting import TrainingSet
@@ -60,9 +61,12 @@ def make_recipe(**parts: Any) -> Recipe:
     return parse_recipe({"image_side": 8, "network": "softmax_regression", "fitting": quick, **parts})
 
 
-def make_fitting(**parameters: Any) -> Pick:
-    plain = {"epochs": 5, "least_steps": 1, "augment": False, "weight_decay": 0.0}
-    return make_recipe(fitting={"name": "supervised", **plain, **parameters}).fitting
+def make_fitting(name: str = "supervised", **parameters: Any) -> Pick:
+    """A short fitting; what another fitting has and this one has not is left out."""
+    plain = {"epochs": 5, "least_steps": 1, "augment": False, "weight_decay": 0.0, "unlabelled_minibatch": 32}
+    known = {parameter.name for parameter in FITTING_CHOICES.choice(name).parameters}
+    given = {key: value for key, value in {**plain, **parameters}.items() if key in known}
+    return make_recipe(fitting={"name": name, **given}).fitting
 
 
 def make_snapshot(labelled: int = 12, candidates: int = 40, test: int = 15, classes: int = 3) -> Snapshot:

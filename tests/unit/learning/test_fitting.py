@@ -18,7 +18,7 @@ ALL = pytest.mark.parametrize("name", FITTINGS.names())
 
 def fit(network, data, seed=0, fitting="supervised", deadline=None, on_epoch=lambda _report: None, **parameters):
     generator = torch.Generator().manual_seed(seed)
-    pick = make_fitting(**parameters)
+    pick = make_fitting(fitting, **parameters)
     return FITTINGS.get(fitting)(network, data, pick, generator, device=CPU, deadline=deadline, on_epoch=on_epoch)
 
 

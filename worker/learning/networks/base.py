@@ -31,6 +31,9 @@ class NetworkSpec:
         if self.channels not in {1, 3}:
             raise BadInput("images", f"{self.channels} channels are neither grey nor colour", "use 1 or 3")
 
+    def __deepcopy__(self, _memo: object) -> NetworkSpec:
+        return self  # frozen, and read-only parameters cannot be copied
+
     @property
     def is_pretrained(self) -> bool:
         """Return whether the network begins from weights published for ImageNet."""
