@@ -27,7 +27,7 @@ from app.services.rounds import FittedModel, RankedImage, RoundResult
 from app.services.snapshots import SnapshotRows
 from app.settings import DeviceChoice, Settings
 from app.storage import Storage
-from worker.arrays import PoolArrays, channels_of, hashes_by_row
+from worker.arrays import PoolArrays, channels_of, hashes_by_row, read_table, write_table
 from worker.exclusive import exclusively
 from worker.learning.evaluation import Evaluation
 from worker.learning.learner import Progress, Ranking, Snapshot, StepResult, step
@@ -122,16 +122,21 @@ class RoundRunner:
         parent = self._storage.get(work.parent_hash) if work.parent_hash else None
         batch_size = work.recipe.batch_size if work.rows.labelled else work.recipe.seed_set
         device = self._settings.device
+        is_frozen = work.recipe.fitting.parameters.get("trunk") == "frozen"
+        features = read_table(work.array_path) if is_frozen else None
         result = step(
             work.recipe,
             _snapshot(images_NHWC, work.rows),
             count=3 * batch_size + SPARE_RANKS,
             round_number=work.number,
             parent=parent,
+            features=features,
             progress=reporter.learned,
             deadline=time.monotonic() + self._settings.fit_seconds,
             device=None if device is DeviceChoice.AUTO else device.value,
         )
+        if result.features is not None:
+            write_table(work.array_path, result.features)
         return self._result(work, result, batch_size, seconds_decode)
 
     def _result(self, work: _Work, result: StepResult, batch_size: int, seconds_decode: float) -> RoundResult:

@@ -14,13 +14,15 @@ from enum import StrEnum
 import numpy as np
 import torch
 
-from app.recipes import Recipe
+from app.errors import RecipeError
+from app.recipes import Pick, Recipe
 from worker.learning.acquisitions import ACQUISITIONS, Sight, mean_log_probs
 from worker.learning.acquisitions.random import random_scores
 from worker.learning.devices import pick_device, seeded
 from worker.learning.errors import ShapeError
 from worker.learning.evaluation import Evaluation, evaluate
-from worker.learning.fitting import FITTINGS, EpochReport, FitReport, TrainingSet
+from worker.learning.features import FeatureTable, OverFeatures, read_features
+from worker.learning.fitting import FITTINGS, EpochReport, FitReport, Start, TrainingSet
 from worker.learning.networks import Network, NetworkSpec
 from worker.learning.pool import ImageRows, Images, Rows, check_images, check_rows, take
 from worker.learning.posteriors import POSTERIORS, Fitted, Posterior, read_chunks
@@ -33,6 +35,7 @@ from worker.learning.weights import Weights, begin
 class Stage(StrEnum):
     """What a step is doing."""
 
+    READING = "reading"  # features of a frozen trunk
     FITTING = "fitting"
     EVALUATING = "evaluating"
     SCORING = "scoring"
@@ -103,7 +106,8 @@ class StepResult:
     """What a round found.
 
     ``weights``, ``fit`` and ``evaluation`` are None on a cold start; ``evaluation`` also without test rows. ``scores``
-    [N] float32 belong to the snapshot's ``candidate_rows``, one each.
+    [N] float32 belong to the snapshot's ``candidate_rows``, one each. ``features`` is what a frozen trunk has read so
+    far, for the next round; None with a trained one.
     """
 
     weights: bytes | None
@@ -115,6 +119,7 @@ class StepResult:
     seconds_evaluate: float
     seconds_score: float
     seconds_select: float
+    features: FeatureTable | None = None
 
 
 Report = Callable[[Progress], None]
@@ -127,6 +132,7 @@ def step(
     count: int,
     round_number: int,
     parent: bytes | None = None,
+    features: FeatureTable | None = None,
     progress: Report = lambda _progress: None,
     deadline: float | None = None,
     device: torch.device | str | None = None,
@@ -141,6 +147,7 @@ def step(
         count: K, the rows to rank: the batch and its reserve. With fewer candidates, all of them.
         round_number: which round of the project; the same number draws the same.
         parent: the previous round's weights, used if the recipe starts warm.
+        features: what the previous round returned, used if the trunk is frozen and still the same.
         progress: called after each epoch and each chunk, in this thread.
         deadline: ``time.monotonic()`` seconds after which fitting stops with the best weights so far.
         device: where to compute; by default CUDA if there is one, else the CPU.
@@ -155,19 +162,24 @@ def step(
     if side != recipe.image_side:
         wanted = ("N", recipe.image_side, recipe.image_side, channels)
         raise ShapeError("images_NHWC", wanted, snapshot.images_NHWC.shape)
-    this = _Round(recipe, snapshot, round_number, device, progress)
+    this = _Round(recipe, snapshot, round_number, device, progress, snapshot.images_NHWC)
     watch = _Stopwatch()
     if not len(snapshot.labelled_rows):
         ranking, scores = this.draw(count)
         return StepResult(None, None, None, ranking, scores, 0.0, 0.0, 0.0, watch.lap())
-    network, fit = this.fit(parent, deadline)
+    network, start = this.begin(parent)
+    learning, table = network, None
+    if recipe.fitting.parameters.get("trunk") == "frozen":
+        this, table = this.freeze(network, start, features)
+        learning = OverFeatures(network)
+    fit = this.fit(learning, start, deadline)
     weights, seconds_fit = Weights.of(network).to_bytes(), watch.lap()
-    posterior = this.posterior(network)
+    posterior = this.posterior(learning)
     evaluation, seconds_evaluate = this.evaluate(posterior), watch.lap()
     pool, seconds_score = this.score(posterior), watch.lap()
     ranking, scores = this.rank(posterior, pool, count), pool.scores_N.to(torch.float32).numpy()
     return StepResult(
-        weights, fit, evaluation, ranking, scores, seconds_fit, seconds_evaluate, seconds_score, watch.lap()
+        weights, fit, evaluation, ranking, scores, seconds_fit, seconds_evaluate, seconds_score, watch.lap(), table
     )
 
 
@@ -185,25 +197,40 @@ class _Stopwatch:
 
 @dataclass(frozen=True)
 class _Round:
-    """The stages of one step, and what they all work on."""
+    """The stages of one step, and what they all work on; ``inputs`` are the images, or their features."""
 
     recipe: Recipe
     snapshot: Snapshot
     number: int
     device: torch.device
     progress: Report
+    inputs: np.ndarray
 
-    def fit(self, parent: bytes | None, deadline: float | None) -> tuple[Network, FitReport]:
-        pick, images_NHWC = self.recipe.fitting, self.snapshot.images_NHWC
-        _, side, _, channels = images_NHWC.shape
+    def begin(self, parent: bytes | None) -> tuple[Network, Start]:
+        _, side, _, channels = self.snapshot.images_NHWC.shape
         chosen = self.recipe.network
         spec = NetworkSpec(chosen.name, self.snapshot.class_count, channels, side, chosen.parameters)
-        is_warm = pick.text("start") == "warm"
+        is_warm = self.recipe.fitting.text("start") == "warm"
         network, start = begin(spec, parent if is_warm else None, self._seeded("network"))
-        network = network.to(self.device)
+        return network.to(self.device), start
+
+    def freeze(self, network: Network, start: Start, known: FeatureTable | None) -> tuple[_Round, FeatureTable]:
+        """Put features in the place of images; changing what is no image any more makes no sense, so that is off."""
+        if start is Start.SCRATCH and list(network.trunk.parameters()):
+            remedy = "use network.weights = imagenet, or start = warm after a round with trunk = trained"
+            raise RecipeError("fitting.trunk", "new weights have no features worth keeping", remedy)
+        snapshot, pick = self.snapshot, self.recipe.fitting
+        rows = np.concatenate([snapshot.labelled_rows, snapshot.candidate_rows, snapshot.test_rows])
+        report, images_NHWC = self._report_images(Stage.READING), snapshot.images_NHWC
+        inputs, table = read_features(network.eval(), images_NHWC, rows, self.device, known=known, progress=report)
+        fitting = Pick(pick.name, {**pick.parameters, "augment": False})
+        return replace(self, inputs=inputs, recipe=replace(self.recipe, fitting=fitting)), table
+
+    def fit(self, network: Network, start: Start, deadline: float | None) -> FitReport:
+        pick = self.recipe.fitting
         labels_N = torch.from_numpy(self.snapshot.labels).to(self.device)
-        pool = ImageRows(images_NHWC, self.snapshot.candidate_rows, self.device)
-        data = TrainingSet(take(images_NHWC, self.snapshot.labelled_rows, self.device), labels_N, unlabelled=pool)
+        pool = ImageRows(self.inputs, self.snapshot.candidate_rows, self.device)
+        data = TrainingSet(take(self.inputs, self.snapshot.labelled_rows, self.device), labels_N, unlabelled=pool)
 
         def on_epoch(epoch: EpochReport) -> None:
             accuracy = epoch.validation_accuracy
@@ -211,7 +238,7 @@ class _Round:
 
         fit, generator = FITTINGS.get(pick.name), self._seeded("fitting")
         report = fit(network, data, pick, generator, device=self.device, deadline=deadline, on_epoch=on_epoch)
-        return network, replace(report, started_from=start)
+        return replace(report, started_from=start)
 
     def posterior(self, network: Network) -> Posterior:
         pick = self.recipe.posterior
@@ -222,7 +249,7 @@ class _Round:
         if not len(rows):
             return None
         report = self._report_images(Stage.EVALUATING)
-        chunks = read_chunks(posterior, self.snapshot.images_NHWC, rows, self.device, report)
+        chunks = read_chunks(posterior, self.inputs, rows, self.device, report)
         log_probs_NC = torch.cat([mean_log_probs(reading.log_probs_SNC).cpu() for _, reading in chunks])
         return evaluate(log_probs_NC.numpy(), self.snapshot.test_labels)
 
@@ -232,7 +259,7 @@ class _Round:
             ACQUISITIONS.get(pick.name),
             pick.parameters,
             posterior,
-            self.snapshot.images_NHWC,
+            self.inputs,
             self.snapshot.candidate_rows,
             generator=self._seeded("scoring"),
             device=self.device,
@@ -249,7 +276,7 @@ class _Round:
             Scored(pool.scores_N, nothing_pending, count, self._seeded("selecting"), pick.parameters, pool.features_ND)
         )
         rows = self.snapshot.candidate_rows[positions.numpy()]
-        reasons = explain_rows(acquisition, posterior, self.snapshot.images_NHWC, rows, device=self.device)
+        reasons = explain_rows(acquisition, posterior, self.inputs, rows, device=self.device)
         is_draw = acquisition.sight is Sight.NOTHING and selection.follows_scores
         self.progress(Progress(Stage.SELECTING, len(rows), len(rows)))
         return Ranking(

@@ -72,16 +72,18 @@ class ImageRows:
     def __init__(self, images_NHWC: Images, rows: Rows, device: torch.device) -> None:
         self._images_NHWC, self._rows, self._device = images_NHWC, rows, device
         self._resident: Tensor | None = None
-        if device.type == "cuda":
-            free, _ = torch.cuda.mem_get_info(device)
-            if len(rows) * images_NHWC[:1].nbytes < free // 4:
-                self._resident = take(images_NHWC, rows, device)
+        self._is_new = True
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def at(self, positions: Tensor) -> Tensor:
         """Return the images at some positions, on the device, uint8 [N, H, W, C]."""
+        if self._is_new and self._device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(self._device)
+            if len(self._rows) * self._images_NHWC[:1].nbytes < free // 4:
+                self._resident = take(self._images_NHWC, self._rows, self._device)
+        self._is_new = False
         if self._resident is not None:
             return self._resident[positions.to(self._device)]
         return take(self._images_NHWC, self._rows[positions.cpu().numpy()], self._device)

@@ -12,6 +12,7 @@ import numpy as np
 
 from tests.unit.learning.factories import QUICK_NETWORKS, make_network, make_recipe, make_snapshot
 from worker.learning.acquisitions import ACQUISITIONS
+from worker.learning.fitting import FITTINGS
 from worker.learning.learner import step
 from worker.learning.oracle import simulated_answers
 from worker.learning.posteriors import POSTERIORS
@@ -29,11 +30,13 @@ def fingerprint_batches() -> dict[str, str]:
     rounds += [("posterior", name) for name in POSTERIORS.names()]
     rounds += [("acquisition", name) for name in ACQUISITIONS.names()]
     rounds += [("selection", name) for name in SELECTIONS.names()]
-    found = {f"batch {group} {name}": one_round(**{group: name}) for group, name in rounds}
+    fittings = {name: {"name": name, "epochs": 2, "least_steps": 1} for name in FITTINGS.names()}
+    found = {f"batch fitting {name}": one_round(fitting=fitting) for name, fitting in fittings.items()}
+    found |= {f"batch {group} {name}": one_round(**{group: name}) for group, name in rounds}
     return {**found, "batch cold start": one_round(labelled=0)}
 
 
-def one_round(labelled: int = 12, **parts: str) -> str:
+def one_round(labelled: int = 12, **parts: object) -> str:
     recipe = make_recipe(**{"network": "al_cnn", **parts}, seed=11)
     result = step(recipe, make_snapshot(labelled=labelled), count=6, round_number=2, device="cpu")
     return f"{result.ranking.rows.tolist()} {digest(result.weights or b'')} {digest(result.scores.tobytes())}"
