@@ -79,7 +79,7 @@ def test_the_pool_teaches_what_a_few_labels_do_not():
         network = make_network("al_cnn", seed=1, classes=10)
         unlabelled = ImageRows(images, pool, CPU)
         data = TrainingSet(torch.from_numpy(images[rows]), torch.from_numpy(labels[rows]), unlabelled=unlabelled)
-        sizes = {"epochs": 4, "least_steps": 40, "minibatch": 20, "unlabelled_minibatch": 64}
+        sizes = {"epochs": 4, "least_steps": 25, "minibatch": 20, "unlabelled_minibatch": 64}
         fit(network, data, 1, **sizes, unlabelled_weight=weight, threshold=0.8)
         with torch.inference_mode():
             right.append(float((network(fresh).argmax(1) == truth).float().mean()))
