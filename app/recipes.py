@@ -132,6 +132,10 @@ def _one_of(name: str, choices: tuple[str, ...], explanation: str) -> Parameter:
     return Parameter(name, ParameterKind.CHOICE, choices[0], explanation, choices=choices)
 
 
+_FIRST_WEIGHTS = _one_of(
+    "weights", ("none", "imagenet"), "Begin from new weights, or from those published for ImageNet."
+)
+
 NETWORKS = Group(
     "network",
     "Network",
@@ -150,6 +154,70 @@ NETWORKS = Group(
             "One linear layer on the pixels: the simplest classifier, fitted in a blink.",
             "Least-confident MNIST (source E)",
             "As a baseline, or when a round has to take no time at all.",
+        ),
+        Choice(
+            "ssl_cnn",
+            "Four-convolution network",
+            "Four convolutions with batch-norm and a dense layer of 128; a little stronger and slower than al_cnn.",
+            "Pseudo-labelling on MNIST (source A)",
+            "Small images of 4 to 128 pixels; with fitting.weight_decay = 0.002 as published.",
+            (_number("dropout", 0.2, 0.0, 0.9, "Share of hidden units silenced while fitting."),),
+        ),
+        Choice(
+            "resnet18",
+            "ResNet-18",
+            "Residual network of 18 layers; up to 64 pixels its first layer keeps the resolution.",
+            "He et al. 2016; deep active learning on MNIST and CIFAR-10 (source B)",
+            "Small colour photos with a GPU, or larger ones with published weights.",
+            (_FIRST_WEIGHTS,),
+        ),
+        Choice(
+            "resnet50",
+            "ResNet-50",
+            "Residual network of 50 layers and 2,048 features; up to 64 pixels its first layer keeps the resolution.",
+            "He et al. 2016; pre-trained networks (source D)",
+            "Photos with published weights and a GPU.",
+            (_FIRST_WEIGHTS,),
+        ),
+        Choice(
+            "efficientnet_b0",
+            "EfficientNet-B0",
+            "Small and accurate network for photos.",
+            "Tan and Le 2019; co-training on Caltech-101 (source C)",
+            "Photos of 64 pixels or more, best with published weights.",
+            (_FIRST_WEIGHTS,),
+        ),
+        Choice(
+            "densenet121",
+            "DenseNet-121",
+            "Each layer sees all before it; strong published weights.",
+            "Huang et al. 2017; pre-trained networks on SVHN (source D)",
+            "Photos of 29 pixels or more, best with published weights.",
+            (_FIRST_WEIGHTS,),
+        ),
+        Choice(
+            "googlenet",
+            "GoogLeNet",
+            "The first inception network, without its auxiliary heads.",
+            "Szegedy et al. 2015; pre-trained networks (source D)",
+            "Photos of 15 pixels or more; to compare with published runs.",
+            (_FIRST_WEIGHTS,),
+        ),
+        Choice(
+            "inception_v3",
+            "Inception v3",
+            "The third inception network, without its auxiliary head.",
+            "Szegedy et al. 2016; pre-trained networks (source D)",
+            "Photos of 75 pixels or more, 299 as published; to compare with published runs.",
+            (_FIRST_WEIGHTS,),
+        ),
+        Choice(
+            "squeezenet1_1",
+            "SqueezeNet 1.1",
+            "Under a million weights; the smallest of the published networks.",
+            "Iandola et al. 2016; pre-trained networks (source D)",
+            "Photos of 17 pixels or more with published weights, where memory or time is short.",
+            (_FIRST_WEIGHTS,),
         ),
     ),
 )
@@ -367,6 +435,16 @@ SELECTIONS = Group(
     ),
 )
 
+_TRAINING = (
+    _one_of("views", ("auto", "digits", "photos"), "How images are changed: photos are mirrored and tinted too."),
+    _one_of("class_weights", ("none", "balanced"), "Let rare classes count as much as frequent ones."),
+    _one_of(
+        "temperature",
+        ("off", "validation", "cross_fit"),
+        "Correct over-confidence on the validation labels, or by fitting three more times to two thirds of the labels.",
+    ),
+)
+
 FITTINGS = Group(
     "fitting",
     "Fitting",
@@ -389,7 +467,36 @@ FITTINGS = Group(
                 _integer("patience", 12, 1, 1000, "Epochs without improvement before fitting stops."),
                 _integer("reduce_after", 5, 1, 1000, "Epochs without improvement before the learning rate is halved."),
                 _number("validation_share", 0.0, 0.0, 0.5, "Share of the labels kept aside to decide when to stop."),
-                _switch("augment", True, "Shift, turn and scale the images a little while fitting."),
+                _switch("augment", True, "Change the images a little while fitting; never with a frozen trunk."),
+                *_TRAINING,
+                _one_of(
+                    "trunk",
+                    ("trained", "frozen"),
+                    "Frozen: keep the features as they began, read each image once, and fit only the head.",
+                ),
+            ),
+        ),
+        Choice(
+            "consistency",
+            "Labels and pool",
+            "Also learns from the pool: what is sure of a slightly changed image has to hold when it is changed a lot.",
+            "FixMatch (Sohn et al. 2020) with averaged weights (Tarvainen and Valpola 2017)",
+            "A few labels a class and many unlabelled images; takes minutes a round on a CPU.",
+            (
+                _one_of("start", ("scratch", "warm"), "Begin each round from new weights or the last round's."),
+                _integer("epochs", 30, 1, 1000, "Passes in a round, of at least least_steps gradient steps each."),
+                _integer("minibatch", 32, 1, 4096, "Labelled images per gradient step."),
+                _integer("unlabelled_minibatch", 128, 2, 4096, "Images of the pool per gradient step."),
+                _integer("least_steps", 50, 1, 1000, "Fewest gradient steps in an epoch."),
+                _number("learning_rate", 0.002, 1e-6, 1.0, "Adam's first step size; it falls along a cosine."),
+                _number("weight_decay", 0.0001, 0.0, 1.0, "Pull of all weights towards zero (L2)."),
+                _number("threshold", 0.95, 0.0, 1.0, "Least confidence at which the network's own answer is taken."),
+                _number("unlabelled_weight", 1.0, 0.0, 100.0, "How much the pool counts beside the labels."),
+                _number(
+                    "average", 0.99, 0.0, 0.9999, "Share of the averaged weights kept at a step; 0 for no average."
+                ),
+                _number("validation_share", 0.0, 0.0, 0.5, "Share of the labels kept aside to choose the best epoch."),
+                *_TRAINING,
             ),
         ),
     ),

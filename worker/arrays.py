@@ -16,8 +16,10 @@ from sqlalchemy.orm import Session
 
 from app.records import Image, Project
 from app.storage import Storage
+from worker.learning.features import FeatureTable
 from worker.pictures import as_array, decode
 
+FEATURES = ".features"
 CHUNK = 256  # images decoded between two writes
 
 Report = Callable[[int, int], None]
@@ -64,6 +66,20 @@ class PoolArrays:
 
     def _pixels(self, name: str, side: int, channels: int) -> NDArray[np.uint8]:
         return as_array(decode(self._storage.get(name)), side, channels)
+
+
+def read_table(path: Path) -> FeatureTable | None:
+    """Return the features that were kept beside a project's pixels, None if there are none that can be read."""
+    file = path.with_suffix(FEATURES)
+    return FeatureTable.from_bytes(file.read_bytes()) if file.exists() else None
+
+
+def write_table(path: Path, table: FeatureTable) -> None:
+    """Keep features beside a project's pixels, in place of those that were there; a reader sees one or the other."""
+    file = path.with_suffix(FEATURES)
+    half = file.with_suffix(".half")
+    half.write_bytes(table.to_bytes())
+    half.replace(file)
 
 
 def channels_of(session: Session, project_id: int) -> int:

@@ -27,7 +27,7 @@ from app.services.rounds import FittedModel, RankedImage, RoundResult
 from app.services.snapshots import SnapshotRows
 from app.settings import DeviceChoice, Settings
 from app.storage import Storage
-from worker.arrays import PoolArrays, channels_of, hashes_by_row
+from worker.arrays import PoolArrays, channels_of, hashes_by_row, read_table, write_table
 from worker.exclusive import exclusively
 from worker.learning.evaluation import Evaluation
 from worker.learning.learner import Progress, Snapshot, StepResult, step
@@ -123,16 +123,21 @@ class RoundRunner:
         parent = self._storage.get(work.parent_hash) if work.parent_hash else None
         batch_size = work.recipe.batch_size if work.rows.labelled else work.recipe.seed_set
         device = self._settings.device
+        is_frozen = work.recipe.fitting.parameters.get("trunk") == "frozen"
+        features = read_table(work.array_path) if is_frozen else None
         result = step(
             work.recipe,
             _snapshot(images_NHWC, work.rows),
             count=3 * batch_size + SPARE_RANKS,
             round_number=work.number,
             parent=parent,
+            features=features,
             progress=reporter.learned,
             deadline=time.monotonic() + self._settings.fit_seconds,
             device=None if device is DeviceChoice.AUTO else device.value,
         )
+        if result.features is not None:
+            write_table(work.array_path, result.features)
         return self._result(work, result, batch_size, seconds_decode)
 
     def _result(self, work: _Work, result: StepResult, batch_size: int, seconds_decode: float) -> RoundResult:
@@ -273,8 +278,14 @@ def _tested(evaluation: Evaluation) -> dict[str, Any]:
         "test_accuracy_high": evaluation.accuracy_high,
         "test_nll": evaluation.nll,
         "test_ece": evaluation.ece,
+        "test_brier": evaluation.brier,
+        "test_macro_f1": evaluation.macro_f1,
+        "test_roc_auc": evaluation.roc_auc,
         "mean_entropy": evaluation.mean_entropy,
         "per_class_accuracy": list(evaluation.recalls),
+        "per_class_precision": list(evaluation.precisions),
+        "per_class_f1": list(evaluation.f1s),
+        "per_class_roc_auc": list(evaluation.roc_aucs),
         "confusion": [list(row) for row in evaluation.confusion],
     }
 

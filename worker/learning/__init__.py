@@ -2,5 +2,5 @@
 
 ``learner.step`` is the one loop step. Networks, posteriors, acquisitions, selections and fittings are packages of one
 module a choice, each with a registry that carries exactly the names of the catalogue in ``app.recipes``. Importing this
-package imports no torch, so ``oracle`` and ``evaluation`` work where only numpy is installed.
+package imports no torch, so ``oracle``, ``evaluation`` and ``curves`` work where only numpy is installed.
 """

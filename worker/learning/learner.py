@@ -14,15 +14,17 @@ from enum import StrEnum
 import numpy as np
 import torch
 
-from app.recipes import Recipe
+from app.errors import RecipeError
+from app.recipes import Pick, Recipe
 from worker.learning.acquisitions import ACQUISITIONS, mean_log_probs
 from worker.learning.devices import pick_device, seeded
 from worker.learning.errors import ShapeError
 from worker.learning.evaluation import Evaluation, evaluate
-from worker.learning.fitting import FITTINGS, EpochReport, FitReport, TrainingSet
+from worker.learning.features import FeatureTable, OverFeatures, read_features
+from worker.learning.fitting import FITTINGS, EpochReport, FitReport, Start, TrainingSet
 from worker.learning.fitting.splitting import stratified_split
 from worker.learning.networks import Network, NetworkSpec
-from worker.learning.pool import Images, Rows, check_images, check_rows, take
+from worker.learning.pool import ImageRows, Images, Rows, check_images, check_rows, take
 from worker.learning.posteriors import POSTERIORS, Fitted, Posterior, members_wanted, read_chunks
 from worker.learning.ranking import Known, Ranking, rank_by_scores, rank_cold
 from worker.learning.scoring import PoolScores, score_rows
@@ -33,6 +35,7 @@ from worker.learning.weights import Weights, begin
 class Stage(StrEnum):
     """What a step is doing."""
 
+    READING = "reading"  # features of a frozen trunk
     FITTING = "fitting"
     EVALUATING = "evaluating"
     SCORING = "scoring"
@@ -86,7 +89,8 @@ class StepResult:
 
     ``weights``, ``fit`` and ``evaluation`` are None on a cold start; ``evaluation`` also without test rows. Of a
     committee, ``weights`` hold all members and ``fit`` reports the first. ``scores`` [N] float32 belong to the
-    snapshot's ``candidate_rows``, one each.
+    snapshot's ``candidate_rows``, one each. ``features`` is what a frozen trunk has read so far, for the next round;
+    None with a trained one.
     """
 
     weights: bytes | None
@@ -98,6 +102,7 @@ class StepResult:
     seconds_evaluate: float
     seconds_score: float
     seconds_select: float
+    features: FeatureTable | None = None
 
 
 Report = Callable[[Progress], None]
@@ -110,6 +115,7 @@ def step(
     count: int,
     round_number: int,
     parent: bytes | None = None,
+    features: FeatureTable | None = None,
     progress: Report = lambda _progress: None,
     deadline: float | None = None,
     device: torch.device | str | None = None,
@@ -124,6 +130,7 @@ def step(
         count: K, the rows to rank: the batch and its reserve. With fewer candidates, all of them.
         round_number: which round of the project; the same number draws the same.
         parent: the previous round's weights, used if the recipe starts warm.
+        features: what the previous round returned, used if the trunk is frozen and still the same.
         progress: called after each epoch and each chunk, in this thread.
         deadline: ``time.monotonic()`` seconds after which fitting stops with the best weights so far.
         device: where to compute; by default CUDA if there is one, else the CPU.
@@ -138,19 +145,24 @@ def step(
     if side != recipe.image_side:
         wanted = ("N", recipe.image_side, recipe.image_side, channels)
         raise ShapeError("images_NHWC", wanted, snapshot.images_NHWC.shape)
-    this = _Round(recipe, snapshot, round_number, device, progress)
+    this = _Round(recipe, snapshot, round_number, device, progress, snapshot.images_NHWC)
     watch = _Stopwatch()
     if not len(snapshot.labelled_rows):
         ranking, scores = this.draw(count)
         return StepResult(None, None, None, ranking, scores, 0.0, 0.0, 0.0, watch.lap())
-    networks, fit = this.fit(parent, deadline)
+    networks, starts = this.begin(parent)
+    learning, table = networks, None
+    if recipe.fitting.parameters.get("trunk") == "frozen":
+        this, table = this.freeze(networks, starts[0], features)
+        learning = tuple(OverFeatures(network) for network in networks)
+    fit = this.fit(learning, starts, deadline)
     weights, seconds_fit = Weights.of(*networks).to_bytes(), watch.lap()
-    posterior = this.posterior(networks)
+    posterior = this.posterior(learning)
     evaluation, seconds_evaluate = this.evaluate(posterior), watch.lap()
     pool, seconds_score = this.score(posterior), watch.lap()
     ranking, scores = this.rank(posterior, pool, count), pool.scores_N.to(torch.float32).numpy()
     return StepResult(
-        weights, fit, evaluation, ranking, scores, seconds_fit, seconds_evaluate, seconds_score, watch.lap()
+        weights, fit, evaluation, ranking, scores, seconds_fit, seconds_evaluate, seconds_score, watch.lap(), table
     )
 
 
@@ -168,36 +180,59 @@ class _Stopwatch:
 
 @dataclass(frozen=True)
 class _Round:
-    """The stages of one step, and what they all work on."""
+    """The stages of one step, and what they all work on; ``inputs`` are the images, or their features."""
 
     recipe: Recipe
     snapshot: Snapshot
     number: int
     device: torch.device
     progress: Report
+    inputs: np.ndarray
 
-    def fit(self, parent: bytes | None, deadline: float | None) -> tuple[tuple[Network, ...], FitReport]:
-        """Fit as many networks as the posterior is made from; return them and the report of the first."""
-        total, data = members_wanted(self.recipe.posterior.parameters), self.labelled()
-        members, reports = list[Network](), list[FitReport]()
-        for member in range(total):
+    def begin(self, parent: bytes | None) -> tuple[tuple[Network, ...], tuple[Start, ...]]:
+        """Build as many networks as the posterior is made from, and say whose weights each has."""
+        _, side, _, channels = self.snapshot.images_NHWC.shape
+        chosen, is_warm = self.recipe.network, self.recipe.fitting.text("start") == "warm"
+        spec = NetworkSpec(chosen.name, self.snapshot.class_count, channels, side, chosen.parameters)
+        begun = [
+            begin(spec, parent if is_warm else None, self._seeded_member("network", member), member)
+            for member in range(members_wanted(self.recipe.posterior.parameters))
+        ]
+        return tuple(network.to(self.device) for network, _ in begun), tuple(start for _, start in begun)
+
+    def freeze(
+        self, networks: tuple[Network, ...], start: Start, known: FeatureTable | None
+    ) -> tuple[_Round, FeatureTable]:
+        """Put features in the place of images; changing what is no image any more makes no sense, so that is off."""
+        network, *others = networks
+        if others:
+            remedy = "choose another posterior, or trunk = trained"
+            raise RecipeError("fitting.trunk", "a committee's members have trunks of their own to train", remedy)
+        if start is Start.SCRATCH and list(network.trunk.parameters()):
+            remedy = "use network.weights = imagenet, or start = warm after a round with trunk = trained"
+            raise RecipeError("fitting.trunk", "new weights have no features worth keeping", remedy)
+        snapshot, pick = self.snapshot, self.recipe.fitting
+        rows = np.concatenate([snapshot.labelled_rows, snapshot.candidate_rows, snapshot.test_rows])
+        report, images_NHWC = self._report_images(Stage.READING), snapshot.images_NHWC
+        inputs, table = read_features(network.eval(), images_NHWC, rows, self.device, known=known, progress=report)
+        fitting = Pick(pick.name, {**pick.parameters, "augment": False})
+        return replace(self, inputs=inputs, recipe=replace(self.recipe, fitting=fitting)), table
+
+    def fit(self, networks: tuple[Network, ...], starts: tuple[Start, ...], deadline: float | None) -> FitReport:
+        """Fit every network, each within its part of the time; return the report of the first."""
+        data, reports = self.labelled(), list[FitReport]()
+        for member, (network, start) in enumerate(zip(networks, starts, strict=True)):
+            POSTERIORS.get(self.recipe.posterior.name).check(network, self.recipe.posterior.parameters)
             now = time.monotonic()
-            own_deadline = None if deadline is None else now + (deadline - now) / (total - member)
-            network, report = self._fit_member(member, total, data, parent, own_deadline)
-            members.append(network)
-            reports.append(report)
-        return tuple(members), reports[0]
+            own_deadline = None if deadline is None else now + (deadline - now) / (len(networks) - member)
+            report = self._fit_member(member, len(networks), network, data, own_deadline)
+            reports.append(replace(report, started_from=start))
+        return reports[0]
 
     def _fit_member(
-        self, member: int, total: int, data: TrainingSet, parent: bytes | None, deadline: float | None
-    ) -> tuple[Network, FitReport]:
-        pick, chosen = self.recipe.fitting, self.recipe.network
-        _, side, _, channels = self.snapshot.images_NHWC.shape
-        spec = NetworkSpec(chosen.name, self.snapshot.class_count, channels, side, chosen.parameters)
-        is_warm = pick.text("start") == "warm"
-        network, start = begin(spec, parent if is_warm else None, self._seeded_member("network", member), member)
-        POSTERIORS.get(self.recipe.posterior.name).check(network, self.recipe.posterior.parameters)
-        network = network.to(self.device)
+        self, member: int, total: int, network: Network, data: TrainingSet, deadline: float | None
+    ) -> FitReport:
+        pick = self.recipe.fitting
         epochs = pick.integer("epochs")
 
         def on_epoch(epoch: EpochReport) -> None:
@@ -205,12 +240,12 @@ class _Round:
             self.progress(Progress(Stage.FITTING, done, total * epochs, epoch.loss, accuracy))
 
         fit, generator = FITTINGS.get(pick.name), self._seeded_member("fitting", member)
-        report = fit(network, data, pick, generator, device=self.device, deadline=deadline, on_epoch=on_epoch)
-        return network, replace(report, started_from=start)
+        return fit(network, data, pick, generator, device=self.device, deadline=deadline, on_epoch=on_epoch)
 
     def labelled(self) -> TrainingSet:
         labels_N = torch.from_numpy(self.snapshot.labels).to(self.device)
-        return TrainingSet(take(self.snapshot.images_NHWC, self.snapshot.labelled_rows, self.device), labels_N)
+        pool = ImageRows(self.inputs, self.snapshot.candidate_rows, self.device)
+        return TrainingSet(take(self.inputs, self.snapshot.labelled_rows, self.device), labels_N, unlabelled=pool)
 
     def posterior(self, networks: tuple[Network, ...]) -> Posterior:
         pick, data = self.recipe.posterior, self.labelled()
@@ -227,7 +262,7 @@ class _Round:
         if not len(rows):
             return None
         report = self._report_images(Stage.EVALUATING)
-        chunks = read_chunks(posterior, self.snapshot.images_NHWC, rows, self.device, report)
+        chunks = read_chunks(posterior, self.inputs, rows, self.device, report)
         log_probs_NC = torch.cat([mean_log_probs(reading.log_probs_SNC).cpu() for _, reading in chunks])
         return evaluate(log_probs_NC.numpy(), self.snapshot.test_labels)
 
@@ -237,7 +272,7 @@ class _Round:
             ACQUISITIONS.get(pick.name),
             pick.parameters,
             posterior,
-            self.snapshot.images_NHWC,
+            self.inputs,
             self.snapshot.candidate_rows,
             generator=self._seeded("scoring"),
             device=self.device,
@@ -247,9 +282,11 @@ class _Round:
         )
 
     def rank(self, posterior: Posterior, pool: PoolScores, count: int) -> Ranking:
-        known = Known(posterior, self.device, pool, self.snapshot.labelled_rows)
-        images_NHWC, candidates = self.snapshot.images_NHWC, self.snapshot.candidate_rows
-        ranking = rank_by_scores(self.recipe, images_NHWC, candidates, known, count=count, round_number=self.number)
+        known, candidates = (
+            Known(posterior, self.device, pool, self.snapshot.labelled_rows),
+            self.snapshot.candidate_rows,
+        )
+        ranking = rank_by_scores(self.recipe, self.inputs, candidates, known, count=count, round_number=self.number)
         self.progress(Progress(Stage.SELECTING, len(ranking.rows), len(ranking.rows)))
         return ranking
 

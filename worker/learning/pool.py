@@ -54,8 +54,39 @@ def take(images_NHWC: Images, rows: Rows, device: torch.device) -> Tensor:
 
 
 def normalise(images_NHWC: Tensor) -> Tensor:
-    """Turn bytes into float32 [N, C, H, W] in [0, 1], in channels-last memory order without a further copy."""
+    """Turn bytes into float32 [N, C, H, W] in [0, 1], in channels-last memory order without a further copy.
+
+    Numbers that are float already are features of a frozen trunk [N, 1, 1, D]; they only change their order.
+    """
+    if images_NHWC.dtype == torch.float32:
+        return images_NHWC.permute(0, 3, 1, 2)
     return images_NHWC.permute(0, 3, 1, 2).to(torch.float32).div_(255)
+
+
+class ImageRows:
+    """Rows of an array by position: on a GPU they live there as uint8 if they take less than a quarter of what is free.
+
+    Otherwise each minibatch is read from the array, so that a memory-mapped pool of any size can be drawn from.
+    """
+
+    def __init__(self, images_NHWC: Images, rows: Rows, device: torch.device) -> None:
+        self._images_NHWC, self._rows, self._device = images_NHWC, rows, device
+        self._resident: Tensor | None = None
+        self._is_new = True
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def at(self, positions: Tensor) -> Tensor:
+        """Return the images at some positions, on the device, uint8 [N, H, W, C]."""
+        if self._is_new and self._device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(self._device)
+            if len(self._rows) * self._images_NHWC[:1].nbytes < free // 4:
+                self._resident = take(self._images_NHWC, self._rows, self._device)
+        self._is_new = False
+        if self._resident is not None:
+            return self._resident[positions.to(self._device)]
+        return take(self._images_NHWC, self._rows[positions.cpu().numpy()], self._device)
 
 
 def chunk_slices(count: int, size: int) -> Iterator[slice]:

@@ -13,6 +13,7 @@ from torch import Generator, Tensor
 from app.errors import BadInput
 from worker.learning.fitting.base import Start
 from worker.learning.networks import Network, NetworkSpec, build_network
+from worker.learning.networks.borrowed import load_published
 
 
 @dataclass(frozen=True)
@@ -91,26 +92,33 @@ def begin(spec: NetworkSpec, parent: bytes | None, generator: Generator, member:
         generator: source of new weights.
         member: which network of a committee.
     Returns:
-        the network on the CPU, and whose weights it has. A parent of another family, channels or side, or without this
-        member, gives new weights; one with other classes gives its trunk.
+        the network on the CPU, and whose weights it has. A parent of another family, channels, side or kind of first
+        weights, or without this member, gives new weights (or the published ones, if the specification says so); one
+        with other classes gives its trunk.
     Raises:
         BadInput: the parent is not a model file.
+        RecipeError: published weights cannot be fetched.
     """
     network = build_network(spec, generator)
-    if parent is None:
-        return network, Start.SCRATCH
-    weights = Weights.from_bytes(parent)
-    old = weights.spec
-    is_foreign = (old.name, old.channels, old.side) != (spec.name, spec.channels, spec.side)
-    if is_foreign or member >= len(weights.members):
-        return network, Start.SCRATCH
-    state = weights.members[member]
-    if old.class_count == spec.class_count:
-        network.load_state_dict(state)
-        return network, Start.WARM
-    shared = {name: value for name, value in state.items() if name.startswith("trunk.")}
-    network.load_state_dict(shared, strict=False)
-    return network, Start.TRUNK if shared else Start.SCRATCH
+    weights = None if parent is None else Weights.from_bytes(parent)
+    if weights is not None and _kin(weights.spec) == _kin(spec) and member < len(weights.members):
+        state = weights.members[member]
+        if weights.spec.class_count == spec.class_count:
+            network.load_state_dict(state)
+            return network, Start.WARM
+        shared = {name: value for name, value in state.items() if name.startswith("trunk.")}
+        if shared:
+            network.load_state_dict(shared, strict=False)
+            return network, Start.TRUNK
+    if spec.is_pretrained:
+        load_published(network)
+        return network, Start.PRETRAINED
+    return network, Start.SCRATCH
+
+
+def _kin(spec: NetworkSpec) -> tuple[str, int, int, bool]:
+    """Return what two networks have to share for one to take the other's trunk."""
+    return spec.name, spec.channels, spec.side, spec.is_pretrained
 
 
 def _copy_state(network: Network) -> dict[str, Tensor]:

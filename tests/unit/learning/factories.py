@@ -11,13 +11,25 @@ import numpy as np
 import torch
 
 from app.recipes import ACQUISITIONS as ACQUISITION_CHOICES
+from app.recipes import FITTINGS as FITTING_CHOICES
 from app.recipes import NETWORKS as NETWORK_CHOICES
 from app.recipes import SELECTIONS as SELECTION_CHOICES
 from app.recipes import Pick, Recipe, parse_pick, parse_recipe
 from worker.learning.fitting import TrainingSet
 from worker.learning.learner import Snapshot
-from worker.learning.networks import Network, NetworkSpec, build_network
+from worker.learning.networks import NETWORKS, Network, NetworkSpec, build_network
 
+# Torchvision's have millions of weights: test_borrowed_networks runs their contract, once each.
+BORROWED_NETWORKS = (
+    "densenet121",
+    "efficientnet_b0",
+    "googlenet",
+    "inception_v3",
+    "resnet18",
+    "resnet50",
+    "squeezenet1_1",
+)
+QUICK_NETWORKS = tuple(name for name in NETWORKS.names() if name not in BORROWED_NETWORKS)
 CPU = torch.device("cpu")
 ROOT = Path(__file__).parents[3]
 
@@ -56,9 +68,12 @@ def make_recipe(**parts: Any) -> Recipe:
     return parse_recipe(given)
 
 
-def make_fitting(**parameters: Any) -> Pick:
-    plain = {"epochs": 5, "least_steps": 1, "augment": False, "weight_decay": 0.0}
-    return make_recipe(fitting={"name": "supervised", **plain, **parameters}).fitting
+def make_fitting(name: str = "supervised", **parameters: Any) -> Pick:
+    """A short fitting; what another fitting has and this one has not is left out."""
+    plain = {"epochs": 5, "least_steps": 1, "augment": False, "weight_decay": 0.0, "unlabelled_minibatch": 32}
+    known = {parameter.name for parameter in FITTING_CHOICES.choice(name).parameters}
+    given = {key: value for key, value in {**plain, **parameters}.items() if key in known}
+    return make_recipe(fitting={"name": name, **given}).fitting
 
 
 def make_snapshot(labelled: int = 12, candidates: int = 40, test: int = 15, classes: int = 3) -> Snapshot:

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from app.errors import RecipeError
-from tests.unit.learning.factories import make_network, make_recipe, make_snapshot
+from tests.unit.learning.factories import QUICK_NETWORKS, make_network, make_recipe, make_snapshot
 from worker.learning.acquisitions import ACQUISITIONS
+from worker.learning.fitting import FITTINGS
 from worker.learning.learner import step
-from worker.learning.networks import NETWORKS
 from worker.learning.oracle import simulated_answers
 from worker.learning.posteriors import POSTERIORS
 from worker.learning.selections import SELECTIONS
@@ -23,16 +23,18 @@ from worker.learning.weights import Weights
 
 
 def fingerprint_networks() -> dict[str, str]:
-    return {f"network {name}": digest(Weights.of(make_network(name)).to_bytes()) for name in NETWORKS.names()}
+    return {f"network {name}": digest(Weights.of(make_network(name)).to_bytes()) for name in QUICK_NETWORKS}
 
 
 def fingerprint_batches() -> dict[str, str]:
     """One whole round for every choice of every group, and a cold start."""
-    rounds = [("network", name) for name in NETWORKS.names()]
+    rounds = [("network", name) for name in QUICK_NETWORKS]
     rounds += [("posterior", name) for name in POSTERIORS.names()]
     rounds += [("acquisition", name) for name in ACQUISITIONS.names()]
     rounds += [("selection", name) for name in SELECTIONS.names()]
-    found = {f"batch {group} {name}": one_round(**{group: name}) for group, name in rounds}
+    fittings = {name: {"name": name, "epochs": 2, "least_steps": 1} for name in FITTINGS.names()}
+    found = {f"batch fitting {name}": one_round(fitting=fitting) for name, fitting in fittings.items()}
+    found |= {f"batch {group} {name}": one_round(**{group: name}) for group, name in rounds}
     return {
         **found,
         "batch cold start": one_round(labelled=0),

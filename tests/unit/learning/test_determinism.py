@@ -5,18 +5,19 @@ from functools import cache
 import pytest
 import torch
 
-from tests.unit.learning.factories import make_recipe, make_snapshot, run_elsewhere
+from tests.unit.learning.factories import QUICK_NETWORKS, make_recipe, make_snapshot, run_elsewhere
 from tests.unit.learning.fingerprints import find_all, one_round
 from worker.learning.acquisitions import ACQUISITIONS
 from worker.learning.devices import cores_for, global_seed, seeded, stable_seed
+from worker.learning.fitting import FITTINGS
 from worker.learning.learner import step
-from worker.learning.networks import NETWORKS
 from worker.learning.posteriors import POSTERIORS
 from worker.learning.selections import SELECTIONS
 
 EVERYTHING = [
-    *(f"network {name}" for name in NETWORKS.names()),
-    *(f"batch network {name}" for name in NETWORKS.names()),
+    *(f"network {name}" for name in QUICK_NETWORKS),
+    *(f"batch network {name}" for name in QUICK_NETWORKS),
+    *(f"batch fitting {name}" for name in FITTINGS.names()),
     *(f"batch posterior {name}" for name in POSTERIORS.names()),
     *(f"batch acquisition {name}" for name in ACQUISITIONS.names()),
     *(f"batch selection {name}" for name in SELECTIONS.names()),

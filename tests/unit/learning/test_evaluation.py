@@ -3,11 +3,20 @@ import math
 
 import numpy as np
 import pytest
+import sklearn.metrics
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worker.learning.errors import NotFiniteError, ShapeError
-from worker.learning.evaluation import calibration_error, confusion_matrix, evaluate, wilson_interval
+from worker.learning.evaluation import (
+    brier_score,
+    calibration_error,
+    confusion_matrix,
+    entropies,
+    evaluate,
+    one_vs_rest_roc_aucs,
+    wilson_interval,
+)
 
 PROBS = np.array([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.5, 0.3, 0.2], [0.2, 0.2, 0.6]])
 LABELS = np.array([0, 1, 1, 2])
@@ -127,3 +136,66 @@ def test_calibration_error_agrees_with_its_definition(images):
 
 def test_confusion_has_the_truth_in_its_rows():
     assert confusion_matrix(np.array([0, 0, 1]), np.array([1, 1, 1]), 3).tolist() == [[0, 2, 0], [0, 1, 0], [0, 0, 0]]
+
+
+def make_predictions(count, classes, seed, levels=None):
+    """Predictions better than chance; with ``levels`` the scores have many ties."""
+    draws = np.random.default_rng(seed)
+    labels = draws.integers(0, classes, count)
+    logits = draws.normal(size=(count, classes)) + 1.5 * np.eye(classes)[labels]
+    logits = logits if levels is None else np.round(logits * levels) / levels
+    return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True)), labels
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_figures_agree_with_scikit_learn(classes, seed):
+    log_probs, labels = make_predictions(60, classes, seed)
+    got, predicted, each = evaluate(log_probs, labels), log_probs.argmax(axis=1), range(classes)
+    kinds = sklearn.metrics.precision_recall_fscore_support(labels, predicted, labels=each, zero_division=0)
+    for ours, theirs in zip((got.precisions, got.recalls, got.f1s), kinds, strict=False):
+        np.testing.assert_allclose(ours, theirs)
+    assert got.macro_f1 == pytest.approx(sklearn.metrics.f1_score(labels, predicted, average="macro"))
+    probs = np.exp(log_probs)
+    areas = [sklearn.metrics.roc_auc_score(labels == label, probs[:, label]) for label in each]
+    np.testing.assert_allclose(got.roc_aucs, areas)
+    assert got.roc_auc == pytest.approx(np.mean(areas))
+    assert got.nll == pytest.approx(sklearn.metrics.log_loss(labels, probs))
+    assert got.brier == pytest.approx(((probs - np.eye(classes)[labels]) ** 2).sum(axis=1).mean())
+
+
+def test_ties_count_half_in_the_area():
+    scores, labels = make_predictions(80, 3, 4, levels=1)
+    scores = np.round(scores)
+    assert len(np.unique(scores[:, 0])) < 10
+    theirs = [sklearn.metrics.roc_auc_score(labels == label, scores[:, label]) for label in range(3)]
+    np.testing.assert_allclose(one_vs_rest_roc_aucs(scores, labels), theirs)
+
+
+def test_the_area_is_one_for_perfect_a_half_for_constant_and_none_for_missing_classes():
+    perfect = np.array([[0.9, 0.1, 0.0], [0.8, 0.2, 0.0], [0.3, 0.7, 0.0]])
+    assert one_vs_rest_roc_aucs(perfect, np.array([0, 0, 1])) == (1.0, 1.0, None)
+    assert one_vs_rest_roc_aucs(1 - perfect, np.array([0, 0, 1])) == (0.0, 0.0, None)
+    assert one_vs_rest_roc_aucs(np.ones((4, 2)), np.array([0, 0, 1, 0])) == (0.5, 0.5)
+    assert evaluate(np.log(PROBS[:2]), np.array([0, 0])).roc_auc is None
+
+
+def test_macro_f1_leaves_out_classes_that_are_neither_there_nor_given():
+    got = evaluate(np.log(PROBS[:2]), np.array([0, 0]))
+    assert got.f1s == (pytest.approx(2 / 3), 0.0, None)
+    assert got.macro_f1 == pytest.approx(1 / 3)
+    assert got.macro_f1 == pytest.approx(sklearn.metrics.f1_score([0, 0], [0, 1], average="macro"))
+
+
+def test_the_brier_score_is_nothing_for_the_truth_and_two_for_its_opposite():
+    sure = np.array([[1.0, 0.0], [0.0, 1.0]])
+    assert brier_score(sure, np.array([0, 1])) == 0.0
+    assert brier_score(sure, np.array([1, 0])) == 2.0
+    two = sklearn.metrics.brier_score_loss([1, 0, 0], [0.7, 0.4, 0.1])
+    assert brier_score(np.array([[0.3, 0.7], [0.6, 0.4], [0.9, 0.1]]), np.array([1, 0, 0])) == pytest.approx(2 * two)
+
+
+def test_entropies_are_nothing_when_sure_and_the_logarithm_of_the_classes_when_not():
+    with np.errstate(divide="ignore"):
+        log_probs = np.log(np.array([[1.0, 0.0, 0.0], [1 / 3, 1 / 3, 1 / 3], [0.5, 0.5, 0.0]], np.float32))
+    np.testing.assert_allclose(entropies(log_probs), [0.0, math.log(3), math.log(2)], rtol=1e-6)

@@ -6,12 +6,11 @@ from torch import nn
 from torch.nn import functional
 
 from app.errors import RecipeError
-from tests.unit.learning.factories import CPU, make_fitting, make_network, make_training_set
+from tests.unit.learning.factories import CPU, QUICK_NETWORKS, make_fitting, make_network, make_training_set
 from worker.learning.errors import ShapeError
 from worker.learning.fitting import FITTINGS, Stopped, TrainingSet
 from worker.learning.fitting.splitting import stratified_split
 from worker.learning.fitting.stopping import BestWeights, Plateau
-from worker.learning.networks import NETWORKS
 from worker.learning.pool import normalise
 
 ALL = pytest.mark.parametrize("name", FITTINGS.names())
@@ -19,7 +18,7 @@ ALL = pytest.mark.parametrize("name", FITTINGS.names())
 
 def fit(network, data, seed=0, fitting="supervised", deadline=None, on_epoch=lambda _report: None, **parameters):
     generator = torch.Generator().manual_seed(seed)
-    pick = make_fitting(**parameters)
+    pick = make_fitting(fitting, **parameters)
     return FITTINGS.get(fitting)(network, data, pick, generator, device=CPU, deadline=deadline, on_epoch=on_epoch)
 
 
@@ -34,7 +33,7 @@ def accuracy_of(network, data):
 
 
 @ALL
-@pytest.mark.parametrize("network_name", NETWORKS.names())
+@pytest.mark.parametrize("network_name", QUICK_NETWORKS)
 def test_every_network_learns_what_it_is_shown(name, network_name):
     network = make_network(network_name)
     report = fit(network, make_training_set(60), fitting=name, epochs=30, learning_rate=0.01)
@@ -44,7 +43,7 @@ def test_every_network_learns_what_it_is_shown(name, network_name):
 
 
 @ALL
-@pytest.mark.parametrize("network_name", NETWORKS.names())
+@pytest.mark.parametrize("network_name", QUICK_NETWORKS)
 @pytest.mark.parametrize("count", [1, 2, 33])
 def test_a_few_labels_of_one_class_are_enough_to_fit(name, network_name, count):
     data = make_training_set(count)

@@ -2,13 +2,13 @@ import pytest
 import torch
 
 from app.errors import BadInput, RecipeError
-from tests.unit.learning.factories import make_network, make_spec
+from tests.unit.learning.factories import QUICK_NETWORKS, make_network, make_spec
 from worker.learning.errors import ShapeError
 from worker.learning.fitting import Start
-from worker.learning.networks import NETWORKS, NetworkSpec, build_network
+from worker.learning.networks import NetworkSpec, build_network
 from worker.learning.weights import Weights, begin, load_network
 
-ALL = pytest.mark.parametrize("name", NETWORKS.names())
+ALL = pytest.mark.parametrize("name", QUICK_NETWORKS)
 
 
 def parameters_of(network):
@@ -71,6 +71,20 @@ def test_al_cnn_has_64_features_at_every_side():
 def test_al_cnn_says_which_sides_it_cannot_see():
     with pytest.raises(RecipeError, match="image_side: 3 pixels are too few for al_cnn; use 4 or more"):
         make_network("al_cnn", side=3)
+
+
+def test_ssl_cnn_is_the_published_one_at_28_pixels():
+    network = make_network("ssl_cnn", side=28, classes=10)
+    shapes = [tuple(value.shape) for value in network.parameters() if value.ndim > 1]
+    convolutions = [(32, 1, 3, 3), (32, 32, 3, 3), (64, 32, 3, 3), (64, 64, 3, 3)]
+    assert shapes == [*convolutions, (128, 3136), (10, 128)]
+    assert network.head[0].p == 0.2
+
+
+@pytest.mark.parametrize(("side", "remedy"), [(3, "too few for ssl_cnn; use 4 or more"), (129, "use 128 or fewer")])
+def test_ssl_cnn_says_which_sides_it_cannot_see(side, remedy):
+    with pytest.raises(RecipeError, match=f"image_side: {side} pixels .*{remedy}"):
+        make_network("ssl_cnn", side=side)
 
 
 def test_one_class_and_two_channels_are_refused():

@@ -47,7 +47,7 @@ def test_oracle_and_evaluation_work_where_torch_cannot_be_imported():
     program = (
         "import sys; sys.modules['torch'] = None\n"
         "import numpy as np\n"
-        "from worker.learning import evaluation, oracle\n"
+        "from worker.learning import curves, evaluation, oracle\n"
         "answers = oracle.SimulatedOracle(np.array([2, 0, 1]), 3).answer(np.array([1, 2]))\n"
         "print(answers.tolist(), evaluation.wilson_interval(1, 1)[1])"
     )

@@ -13,6 +13,7 @@ from torch import Generator, Tensor
 from app.recipes import Pick
 from worker.learning.errors import ShapeError, check_shape
 from worker.learning.networks import Network
+from worker.learning.pool import ImageRows
 from worker.learning.registry import Registry
 
 
@@ -28,17 +29,22 @@ class Start(StrEnum):
     """Which weights a fit began from."""
 
     SCRATCH = "scratch"
+    PRETRAINED = "pretrained"  # published weights in the trunk, a new head
     WARM = "warm"
     TRUNK = "trunk"  # the parent's where they fit; the head is new because the classes changed
 
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Labelled images on the device: ``images_NHWC`` uint8, ``labels_N`` int64, ``weights_N`` how much each counts."""
+    """Labelled images on the device: ``images_NHWC`` uint8, ``labels_N`` int64, ``weights_N`` how much each counts.
+
+    ``unlabelled`` are the images of the pool, for fittings that learn from them too; they may be none.
+    """
 
     images_NHWC: Tensor
     labels_N: Tensor
     weights_N: Tensor | None = None
+    unlabelled: ImageRows | None = None
 
     def __post_init__(self) -> None:
         check_shape("images_NHWC", self.images_NHWC.shape, ("N", "H", "W", "C"))
@@ -54,7 +60,7 @@ class TrainingSet:
     def at(self, rows: Tensor) -> TrainingSet:
         """Return the images of some rows."""
         weights_N = None if self.weights_N is None else self.weights_N[rows]
-        return TrainingSet(self.images_NHWC[rows], self.labels_N[rows], weights_N)
+        return TrainingSet(self.images_NHWC[rows], self.labels_N[rows], weights_N, self.unlabelled)
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,10 @@ class EpochReport:
 
 @dataclass(frozen=True)
 class FitReport:
-    """How a fit went; the network holds the weights of epoch ``best_epoch``."""
+    """How a fit went; the network holds the weights of epoch ``best_epoch``.
+
+    ``temperature`` is what its logits have been divided by, None if nothing was measured.
+    """
 
     epochs: tuple[EpochReport, ...]
     best_epoch: int
@@ -85,6 +94,7 @@ class FitReport:
     validation_count: int
     seconds: float
     started_from: Start = Start.SCRATCH
+    temperature: float | None = None
 
     @property
     def best(self) -> EpochReport:

@@ -31,10 +31,20 @@ class NetworkSpec:
         if self.channels not in {1, 3}:
             raise BadInput("images", f"{self.channels} channels are neither grey nor colour", "use 1 or 3")
 
-    def need_side(self, least: int) -> None:
-        """Raise RecipeError if images are smaller than ``least`` pixels a side."""
+    def __deepcopy__(self, _memo: object) -> NetworkSpec:
+        return self  # frozen, and read-only parameters cannot be copied
+
+    @property
+    def is_pretrained(self) -> bool:
+        """Return whether the network begins from weights published for ImageNet."""
+        return self.parameters.get("weights") == "imagenet"
+
+    def need_side(self, least: int, most: int | None = None) -> None:
+        """Raise RecipeError if images have fewer than ``least`` pixels a side, or more than ``most``."""
         if self.side < least:
             raise RecipeError("image_side", f"{self.side} pixels are too few for {self.name}", f"use {least} or more")
+        if most is not None and self.side > most:
+            raise RecipeError("image_side", f"{self.side} pixels are too many for {self.name}", f"use {most} or fewer")
 
 
 class Network(nn.Module):
@@ -63,6 +73,8 @@ NETWORKS: Registry[Callable[[NetworkSpec], Network]] = Registry("network")
 
 def build_network(spec: NetworkSpec, generator: Generator) -> Network:
     """Build a network whose first weights depend on ``generator`` alone, on the CPU in channels-last order.
+
+    Published weights are not loaded here (``weights.begin`` does), so stored networks are rebuilt without a network.
 
     Raises:
         RecipeError: no such network, or images too small for it.

@@ -117,5 +117,6 @@ def read_all(posterior: Posterior, images_NHWC: Images, rows: Rows, device: torc
 
 
 def chunk_size(images_NHWC: Images, device: torch.device) -> int:
-    """Return how many images are read at once; it depends on their side alone, so results do not vary."""
-    return max(16, _CHUNK_PIXELS[device.type] // images_NHWC.shape[1] ** 2)
+    """Return how many images are read at once; it depends on their size alone, so results do not vary."""
+    _, side, _, channels = images_NHWC.shape
+    return max(16, _CHUNK_PIXELS[device.type] // (side**2 * max(1, channels // 3)))

@@ -1,0 +1,183 @@
+"""The frame around every fitting: labels kept aside, weights of classes, seeds, temperature, the report."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional
+
+from app.errors import RecipeError
+from app.recipes import Pick
+from worker.learning.devices import cores_for, global_seed, mixed_precision
+from worker.learning.fitting.base import EpochReport, Fit, FitReport, Stopped, TrainingSet
+from worker.learning.fitting.calibration import assign_folds, best_temperature, scale_logits
+from worker.learning.fitting.splitting import stratified_split
+from worker.learning.networks import Network
+from worker.learning.pool import chunk_slices, normalise
+
+OnEpoch = Callable[[EpochReport], None]
+# Pixels of a minibatch: 32 images of 28 x 28 are just below, 32 of 32 x 32 reach it.
+_WORTH_ALL_CORES = 2**15
+_FOLDS = 3
+
+
+@dataclass(frozen=True)
+class Course:
+    """How the epochs of a fit went."""
+
+    epochs: tuple[EpochReport, ...]
+    best_epoch: int
+    steps: int
+    stopped_by: Stopped
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a fitting's own loop works on: everything on the device, the labels split, the classes weighed."""
+
+    network: Network
+    training: TrainingSet
+    validation: TrainingSet
+    pick: Pick
+    generator: Generator
+    device: torch.device
+    deadline: float | None
+    on_epoch: OnEpoch
+
+    def reason_to_stop(self, epoch: int) -> Stopped | None:
+        """Return why no epoch should follow ``epoch``, apart from patience."""
+        if epoch >= self.pick.integer("epochs"):
+            return Stopped.EPOCHS
+        return Stopped.DEADLINE if self.deadline is not None and time.monotonic() >= self.deadline else None
+
+
+class Teach(Protocol):
+    """A fitting's own loop; it leaves the network with the weights to keep."""
+
+    def __call__(self, lesson: Lesson) -> Course:
+        """Run the epochs of one fit."""
+        ...
+
+
+def fitting(teach: Teach) -> Fit:
+    """Make a fitting as ``Fit`` describes out of its loop."""
+
+    def fit(
+        network: Network,
+        data: TrainingSet,
+        pick: Pick,
+        generator: Generator,
+        *,
+        device: torch.device,
+        deadline: float | None = None,
+        on_epoch: OnEpoch = lambda _report: None,
+    ) -> FitReport:
+        if not len(data):
+            raise ValueError("there are no labelled images to fit to")
+        way = pick.text("temperature")
+        if way == "validation" and not pick.number("validation_share"):
+            remedy = "set fitting.validation_share, or use cross_fit"
+            raise RecipeError("fitting.temperature", "there are no validation labels to measure it on", remedy)
+        started = time.monotonic()
+        first = copy.deepcopy(network) if way == "cross_fit" else None
+        rows, validation_rows = stratified_split(data.labels_N.cpu(), pick.number("validation_share"), generator)
+        training, validation = data.at(rows.to(device)), data.at(validation_rows.to(device))
+        if pick.text("class_weights") == "balanced":
+            training = balance(training)
+        lesson = Lesson(network, training, validation, pick, generator, device, deadline, on_epoch)
+        with global_seed(generator, device), cores_for(_step_pixels(data, pick), _WORTH_ALL_CORES):
+            course = teach(lesson)
+            network.eval()
+            temperature = None
+            if way == "validation" and len(validation):
+                temperature = best_temperature(predict(network, validation), validation.labels_N)
+            elif first is not None and course.stopped_by is not Stopped.DEADLINE:
+                temperature = _cross_fit_temperature(teach, first, lesson)
+        if temperature is not None:
+            scale_logits(network, 1 / temperature)
+        counts, seconds = (len(rows), len(validation_rows)), time.monotonic() - started
+        epochs, best, steps, stopped_by = course.epochs, course.best_epoch, course.steps, course.stopped_by
+        return FitReport(epochs, best, steps, stopped_by, *counts, seconds, temperature=temperature)
+
+    return fit
+
+
+def balance(data: TrainingSet) -> TrainingSet:
+    """Weigh images so that every class at hand counts as much as any other and the mean weight stays what it was."""
+    weights_N = torch.ones_like(data.labels_N, dtype=torch.float32) if data.weights_N is None else data.weights_N
+    _, classes_N = torch.unique(data.labels_N, return_inverse=True)
+    totals_C = torch.bincount(classes_N, weights=weights_N)
+    share_C = weights_N.sum() / (len(totals_C) * totals_C.clamp_min(torch.finfo(torch.float32).tiny))
+    return TrainingSet(data.images_NHWC, data.labels_N, (weights_N * share_C[classes_N]).float(), data.unlabelled)
+
+
+def weighted_loss(logits_NC: Tensor, data: TrainingSet) -> Tensor:
+    """Mean cross-entropy in nats; with weights, each image counts as much as its weight says."""
+    if data.weights_N is None:
+        return functional.cross_entropy(logits_NC, data.labels_N)
+    losses_N = functional.cross_entropy(logits_NC, data.labels_N, reduction="none")
+    return (losses_N * data.weights_N).mean()
+
+
+def validate(network: Network, data: TrainingSet) -> tuple[float | None, float | None]:
+    """Mean loss and accuracy over images that are never trained on; None and None if there are none."""
+    if not len(data):
+        return None, None
+    logits_NC = predict(network, data)
+    loss = functional.cross_entropy(logits_NC, data.labels_N)
+    return float(loss), float((logits_NC.argmax(dim=1) == data.labels_N).float().mean())
+
+
+def predict(network: Network, data: TrainingSet) -> Tensor:
+    """Return logits_NC in evaluation mode, where the network is left."""
+    network.eval()
+    logits = list[Tensor]()
+    for part in chunk_slices(len(data), 1024):
+        with torch.inference_mode(), mixed_precision(data.labels_N.device):
+            logits.append(network(normalise(data.images_NHWC[part])).float())
+    return torch.cat(logits)
+
+
+def check_loss(report: EpochReport) -> None:
+    """Raise RecipeError if the loss that decides is NaN or infinite."""
+    if not math.isfinite(report.monitored):
+        raise RecipeError("fitting.learning_rate", f"the loss was lost in epoch {report.epoch}", "use less")
+
+
+def _step_pixels(data: TrainingSet, pick: Pick) -> int:
+    return min(len(data), pick.integer("minibatch")) * data.images_NHWC.shape[1] ** 2
+
+
+def _cross_fit_temperature(teach: Teach, first: Network, lesson: Lesson) -> float | None:
+    """Fit copies of the first network to two thirds of the labels each and measure on what each was not shown.
+
+    Fits to fewer labels are less right, so this errs towards doubt. None if there are too few labels, or the deadline
+    cuts a copy short: half a fit says nothing about a whole one.
+    """
+    whole = lesson.training
+    if len(whole) < 2 * _FOLDS:
+        return None
+    folds_N = assign_folds(whole.labels_N.cpu(), _FOLDS, lesson.generator).to(lesson.device)
+    logits, labels = list[Tensor](), list[Tensor]()
+    for fold in range(_FOLDS):
+        network = copy.deepcopy(first)
+        part, rest = whole.at((folds_N != fold).nonzero().squeeze(1)), whole.at((folds_N == fold).nonzero().squeeze(1))
+        copied = Lesson(
+            network, part, lesson.validation, lesson.pick, lesson.generator, lesson.device, lesson.deadline, _no_report
+        )
+        if teach(copied).stopped_by is Stopped.DEADLINE:
+            return None
+        logits.append(predict(network, rest))
+        labels.append(rest.labels_N)
+    return best_temperature(torch.cat(logits), torch.cat(labels))
+
+
+def _no_report(_report: EpochReport) -> None:
+    return None
