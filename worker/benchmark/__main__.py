@@ -61,8 +61,7 @@ def _count(text: str) -> int:
 
 
 def _list() -> None:
-    _need_libraries()
-    from worker.benchmark.showing import show_experiments
+    from worker.benchmark.listing import show_experiments
 
     show_experiments()
 
@@ -71,7 +70,7 @@ def _run(given: argparse.Namespace) -> None:
     experiment = load_experiment(given.name, given.scale)
     _need_libraries()
     from worker.benchmark.runner import Plan, run
-    from worker.benchmark.showing import Watch
+    from worker.benchmark.watching import Watch
 
     out = given.out or Path("results") / f"{experiment.name}-{experiment.scale}"
     plan = Plan(
@@ -92,8 +91,8 @@ def _report(folder: Path) -> None:
     _need_libraries()
     from worker.benchmark.records import Folder
     from worker.benchmark.report import write_report
-    from worker.benchmark.showing import show_summary
-    from worker.benchmark.tables import Results
+    from worker.benchmark.results import Results
+    from worker.benchmark.watching import show_summary
 
     written = write_report(folder)
     kept = Folder(folder)

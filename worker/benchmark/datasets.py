@@ -153,7 +153,8 @@ def thinned(rows: Rows, labels_N: Rows, rare_class: int, share: float, count: in
     else:
         rare_count = round(count * share)
         keep = np.where(is_rare, is_rare.cumsum() <= rare_count, (~is_rare).cumsum() <= count - rare_count)
-    return rows[keep]
+    kept: Rows = rows[keep]
+    return kept
 
 
 def draw_seed_set(dataset: Dataset, pool_rows: Rows, experiment: Experiment, seed: int) -> Rows:

@@ -194,6 +194,10 @@ def load_experiment(name: str, scale: Scale) -> Experiment:
 
 
 def _at_scale(table: dict[str, Any], path: Path, scale: Scale) -> Experiment:
+    for key in {"name", "scale"} & table.keys():
+        raise BadInput(
+            f"{path.name}, {key}", "there is no such key", "the file's name is the experiment's; leave it out"
+        )
     scales = table.pop("scales", {})
     for name in scales:
         if name not in set(Scale):
@@ -232,12 +236,14 @@ def parse_experiment(table: Mapping[str, Any], file: str) -> Experiment:
 
 
 def _told(error: ValidationError, file: str) -> BadInput:
-    first = error.errors()[0]
+    found = error.errors()
+    # of a key that is misspelled, the wrong spelling says more than that the right one is missing
+    first = next((one for one in found if one["type"] == "extra_forbidden"), found[0])
     key = ".".join(str(part) for part in first["loc"])
     parent: Any = Experiment
     for part in first["loc"][:-1]:
-        field = parent.model_fields.get(part) if isinstance(parent, type) and issubclass(parent, BaseModel) else None
-        parent = parent if field is None else _table_of(field.annotation)
+        if isinstance(part, str) and hasattr(parent, "model_fields"):
+            parent = _table_of(parent.model_fields[part].annotation)
     match first["type"]:
         case "extra_forbidden":
             known = ", ".join(parent.model_fields) if hasattr(parent, "model_fields") else "its own keys"
@@ -260,13 +266,17 @@ def _check_arms(experiment: Experiment, file: str) -> None:
     if len(set(names)) != len(names):
         raise BadInput(f"{file}, arms", f"a name stands there twice ({', '.join(names)})", "give each arm its own")
     if experiment.baseline not in names:
-        raise BadInput(f"{file}, baseline", f"no arm is called {experiment.baseline!r}", f"use one of {', '.join(names)}")
+        raise BadInput(
+            f"{file}, baseline", f"no arm is called {experiment.baseline!r}", f"use one of {', '.join(names)}"
+        )
     for series in experiment.published:
         where = f"{file}, published {series.series!r}"
         if series.arm is not None and series.arm not in names:
             raise BadInput(where, f"no arm is called {series.arm!r}", f"use one of {', '.join(names)}")
         if len(series.labels) != len(series.values):
-            raise BadInput(where, f"{len(series.labels)} labels and {len(series.values)} values", "give as many of both")
+            raise BadInput(
+                where, f"{len(series.labels)} labels and {len(series.values)} values", "give as many of both"
+            )
     sides = set()
     for arm in experiment.arms:
         for key, given in (("recipe", experiment.recipe), ("first_fit", experiment.first_fit), (arm.name, arm.recipe)):

@@ -6,6 +6,7 @@ import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -14,13 +15,14 @@ from matplotlib.figure import Figure
 
 from worker.benchmark.experiment import Metric
 from worker.benchmark.records import RoundLine
+from worker.benchmark.results import Results
 from worker.benchmark.statistics import mean_interval
-from worker.benchmark.tables import BELOW, Results, Table
+from worker.benchmark.tables import BELOW, Table
 
 # Told apart by people who see colours otherwise, too (Okabe and Ito 2008); markers repeat more slowly than colours.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#8B6914")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "h")
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.size": 9.0,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -54,23 +56,31 @@ def draw_all(results: Results, tables: dict[str, Table], folder: Path) -> list[P
 
 
 def _figures(results: Results, tables: dict[str, Table]) -> Iterator[tuple[str, str, Figure]]:
-    yield "accuracy", "Test accuracy over labels, with 95% bands over seeds", _curves(
-        results, Metric.TEST_ACCURACY, "test accuracy", lambda line: line.test_accuracy
+    yield (
+        "accuracy",
+        "Test accuracy over labels, with 95% bands over seeds",
+        _curves(results, Metric.TEST_ACCURACY, "test accuracy", lambda line: line.test_accuracy),
     )
     if results.compared():
         title = f"Accuracy against {results.experiment.baseline}, paired by seed, with 95% bands"
         yield "difference", title, _differences(results)
-    yield "nll", "Test NLL over labels, in nats", _curves(
-        results, Metric.TEST_NLL, "test NLL [nats]", lambda line: line.test_nll
+    yield (
+        "nll",
+        "Test NLL over labels, in nats",
+        _curves(results, Metric.TEST_NLL, "test NLL [nats]", lambda line: line.test_nll),
     )
-    yield "entropy", "Mean entropy of the test predictions over labels, in nats", _curves(
-        results, Metric.MEAN_ENTROPY, "mean entropy [nats]", lambda line: line.mean_entropy
+    yield (
+        "entropy",
+        "Mean entropy of the test predictions over labels, in nats",
+        _curves(results, Metric.MEAN_ENTROPY, "mean entropy [nats]", lambda line: line.mean_entropy),
     )
     if "rare_class" in tables:
         yield "rare_class", "Recall of the rare class over labels, with 95% bands", _rare_class(tables["rare_class"])
     if "confusion" in tables:
-        yield "confusion", "Confusion after the last round, as shares of each true class", _confusion(
-            results, tables["confusion"]
+        yield (
+            "confusion",
+            "Confusion after the last round, as shares of each true class",
+            _confusion(results, tables["confusion"]),
         )
 
 

@@ -129,7 +129,7 @@ class Folder:
             old, new = self.experiment().conditions(), experiment.conditions()
             old_arms, new_arms = ({arm["name"]: arm for arm in one.pop("arms")} for one in (old, new))
             changed = [key for key in new if old[key] != new[key]]
-            changed += [f"arm {name}" for name in new_arms.keys() & old_arms.keys() if old_arms[name] != new_arms[name]]
+            changed += [f"arm {name}" for name in new_arms if old_arms.get(name, new_arms[name]) != new_arms[name]]
             if changed:
                 reason = f"the runs there were made with another {', '.join(changed)}"
                 raise Conflict(str(self.path), reason, "give another --out, or delete that folder")

@@ -13,7 +13,8 @@ from app.errors import NotFound
 from worker.benchmark.experiment import Experiment
 from worker.benchmark.plots import draw_all
 from worker.benchmark.records import Folder
-from worker.benchmark.tables import Cell, Results, Table, all_tables
+from worker.benchmark.results import Results
+from worker.benchmark.tables import Cell, Table, all_tables
 
 TEMPLATE = "report.html"
 
@@ -72,9 +73,9 @@ def verdicts(results: Results, summary: Table, guard: Table) -> Iterator[str]:
         if isinstance(sides[0], float) and isinstance(sides[1], float):
             verdict = "better than" if sides[0] > 0 else "worse than" if sides[1] < 0 else verdict
         yield (
-            f"{values['arm']} is {verdict} {baseline}: {_points(values['area_difference'])} points{interval} on average "
-            f"over the budget, {_points(values['best_difference'])} at best (at {values['best_at_labels']} labels), "
-            f"{_points(values['worst_difference'])} at worst (at {values['worst_at_labels']} labels)."
+            f"{values['arm']} is {verdict} {baseline}: {_points(values['area_difference'])} points{interval} on "
+            f"average over the budget, {_points(values['best_difference'])} at best (at {values['best_at_labels']} "
+            f"labels), {_points(values['worst_difference'])} at worst (at {values['worst_at_labels']} labels)."
         )
     losers = sorted({str(row[0]) for row in guard.rows})
     if losers:

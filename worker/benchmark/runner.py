@@ -187,7 +187,7 @@ def _run_one(key: RunKey) -> _Failure | None:
 
 def _attempt(plan: Plan, key: RunKey, dataset: Dataset, report: Report) -> _Failure | None:
     try:
-        run_arm(plan.experiment, key, dataset, Folder(plan.out), plan.device, report)
+        run_arm(plan.experiment, key, dataset, Folder(plan.out), device=plan.device, report=report)
     except QuerentError as error:
         return _Failure(key, error.subject, error.reason, error.remedy)
     return None

@@ -39,7 +39,7 @@ Report = Callable[[RunProgress], None]
 
 
 def run_arm(
-    experiment: Experiment, key: RunKey, dataset: Dataset, folder: Folder, device: str | None, report: Report
+    experiment: Experiment, key: RunKey, dataset: Dataset, folder: Folder, *, device: str | None, report: Report
 ) -> None:
     """Run an arm with a seed from where it is to its end, adding a line to the folder after each round.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from scipy.special import stdtrit
@@ -99,7 +100,7 @@ def area_under_curve(labels: Sequence[int], accuracies: Sequence[float]) -> floa
     Raises:
         ValueError: no points, or labels that do not increase.
     """
-    if not labels or any(after <= before for before, after in zip(labels, labels[1:], strict=False)):
+    if not labels or any(after <= before for before, after in pairwise(labels)):
         raise ValueError("a learning curve needs labels that increase")
     if len(labels) == 1:
         return float(accuracies[0])

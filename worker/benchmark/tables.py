@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from worker.benchmark.experiment import Experiment
 from worker.benchmark.records import RoundDetail, RoundLine
+from worker.benchmark.results import Curve, Results
 from worker.benchmark.statistics import (
-    Interval,
     area_under_curve,
     labelling_efficiency,
     labels_to_target,
@@ -23,7 +22,6 @@ from worker.benchmark.statistics import (
 BELOW = 0.01  # an arm this far below the baseline at any budget is told of
 
 Cell = str | int | float | None
-Curve = dict[int, RoundLine]  # labels -> the round of one run that had them
 
 
 @dataclass(frozen=True)
@@ -44,50 +42,6 @@ class Table:
             writer.writerows(self.rows)
 
 
-@dataclass(frozen=True)
-class Results:
-    """What an experiment has found so far: curves by arm and seed."""
-
-    experiment: Experiment
-    curves: dict[str, dict[int, Curve]]
-    details: tuple[RoundDetail, ...] = ()
-
-    @classmethod
-    def of(cls, experiment: Experiment, lines: Iterable[RoundLine], details: Iterable[RoundDetail] = ()) -> Results:
-        """Sort lines by arm, in the experiment's order, and seed; arms without lines are left out."""
-        curves: dict[str, dict[int, Curve]] = {arm.name: {} for arm in experiment.arms}
-        for line in lines:
-            if line.arm in curves:
-                curves[line.arm].setdefault(line.seed, {})[line.labels] = line
-        found = {arm: seeds for arm, seeds in curves.items() if seeds}
-        return cls(experiment, found, tuple(detail for detail in details if detail.arm in found))
-
-    def labels(self, arm: str) -> list[int]:
-        """Return every number of labels at which an arm was measured."""
-        return sorted({labels for curve in self.curves[arm].values() for labels in curve})
-
-    def at(self, arm: str, labels: int, figure: Callable[[RoundLine], float]) -> list[float]:
-        """Return a figure of all seeds that were measured with so many labels."""
-        return [figure(curve[labels]) for curve in self.curves[arm].values() if labels in curve]
-
-    def compared(self) -> list[str]:
-        """Return the arms that are held against the baseline: those on the same budget."""
-        has_budget = {arm.name for arm in self.experiment.arms if arm.labels == "budget"}
-        baseline = self.experiment.baseline
-        return [arm for arm in self.curves if arm in has_budget and arm != baseline and baseline in self.curves]
-
-    def differences(self, arm: str) -> dict[int, Interval]:
-        """Return by labels how far an arm's accuracy is above the baseline's, over the seeds that both have."""
-        ours, theirs = self.curves[arm], self.curves[self.experiment.baseline]
-        found = {}
-        for labels in self.labels(arm):
-            seeds = [seed for seed in ours if labels in ours[seed] and labels in theirs.get(seed, {})]
-            if seeds:
-                sides = ([side[seed][labels].test_accuracy for seed in seeds] for side in (ours, theirs))
-                found[labels] = paired_difference(*sides)
-        return found
-
-
 def all_tables(results: Results) -> list[Table]:
     """Return every table of a report, those that would be empty left out."""
     makers = (summary, guard, targets, published, times, curves, rare_class, confusion)
@@ -96,13 +50,13 @@ def all_tables(results: Results) -> list[Table]:
 
 def summary(results: Results) -> Table:
     """Return where each arm ended, its area, and its best and worst moment against the baseline."""
-    rows = []
+    rows: list[tuple[Cell, ...]] = []
     for arm in results.curves:
         last = results.labels(arm)[-1]
         accuracy = mean_interval(results.at(arm, last, lambda line: line.test_accuracy))
         areas = {seed: _area(curve) for seed, curve in results.curves[arm].items()}
         area = mean_interval(list(areas.values()))
-        row = [arm, accuracy.count, last, accuracy.value, accuracy.low, accuracy.high]
+        row: list[Cell] = [arm, accuracy.count, last, accuracy.value, accuracy.low, accuracy.high]
         row += [mean_interval(results.at(arm, last, figure)).value for figure in (_nll, _ece)]
         rows.append((*row, area.value, area.low, area.high, *_against(results, arm, areas)))
     return Table(
@@ -271,7 +225,7 @@ def rare_class(results: Results) -> Table:
     return Table(
         "rare_class",
         "The rare class",
-        "Its recall on the test images, mean over seeds with 95% interval, and how many of the labels were given to it.",
+        "Its recall on the test images, mean over seeds with 95% interval, and how many labels it was given.",
         ("arm", "labels", "seeds", "recall", "low", "high", "labels_of_it"),
         tuple(rows),
     )

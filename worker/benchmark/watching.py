@@ -1,18 +1,27 @@
-"""A benchmark on the terminal: bars for people who watch, a line a run for logs, tables of what there is."""
+"""A benchmark on the terminal: bars for people who watch, a line a run for logs, and where the arms ended."""
 
 from __future__ import annotations
 
 import time
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table as RichTable
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
 
-from worker.benchmark.experiment import Scale, known_experiments, load_experiment
+from worker.benchmark.listing import print_table
 from worker.benchmark.records import Folder, RunKey
+from worker.benchmark.results import Results
 from worker.benchmark.runner import Plan, runs_left
 from worker.benchmark.running import RunProgress, rounds_expected
-from worker.benchmark.tables import Results, summary
+from worker.benchmark.tables import summary
 
 SHOW_SECONDS = 0.1
 
@@ -79,19 +88,9 @@ class Watch:
         self._console.print(f"run {self._ended} of {self._left}: {key.arm}, seed {key.seed}: {text}", highlight=False)
 
 
-def show_experiments() -> None:
-    """Print the experiments that come with the program."""
-    table = RichTable("experiment", "what", "quick", "full", box=None)
-    for name in known_experiments():
-        scales = [load_experiment(name, scale) for scale in Scale]
-        sizes = [f"{len(one.arms)} arms, {one.seeds} seeds, {one.budget.labels} labels" for one in scales]
-        table.add_row(name, scales[0].title, *sizes)
-    Console(soft_wrap=True).print(table)
-
-
 def show_summary(results: Results) -> None:
     """Print where each arm ended."""
-    table = RichTable("arm", "seeds", "labels", "test accuracy", "95% interval", "area", "against baseline", box=None)
+    table = Table("arm", "seeds", "labels", "test accuracy", "95% interval", "area", "against baseline", box=None)
     made = summary(results)
     for row in made.rows:
         values = dict(zip(made.columns, row, strict=True))
@@ -99,4 +98,4 @@ def show_summary(results: Results) -> None:
         against = "" if values["area_difference"] is None else f"{100 * float(values['area_difference']):+.2f} points"
         accuracy, area = f"{values['test_accuracy']:.2%}", f"{values['area']:.2%}"
         table.add_row(str(row[0]), str(row[1]), str(row[2]), accuracy, interval, area, against)
-    Console(soft_wrap=True).print(table)
+    print_table(table)
