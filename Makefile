@@ -50,6 +50,7 @@ lock: ## write requirements.lock anew from pyproject.toml
 	$(BIN)/pip-compile --quiet --upgrade --strip-extras --allow-unsafe --no-header --no-annotate \
 	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --all-extras -o requirements.lock pyproject.toml
 	sed -i -E '/^(#|$$)/d; s/^(torch|torchvision)==([0-9.]+)\+.*/\1==\2/' requirements.lock
+	echo 'async-timeout==5.0.1 ; python_full_version < "3.11.3"' >> requirements.lock # redis needs it there
 
 clean: ## delete what can be made again
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build *.egg-info

@@ -10,8 +10,9 @@ from sqlalchemy.orm import Session
 
 from app.database import Database
 from app.records import Image, OracleKind, Outcome, Project, ProjectState
-from app.services import accounts, labeling, projects
-from app.services.labeling import Answer, Ask
+from app.services import accounts, claiming, labeling, projects
+from app.services.claiming import Ask
+from app.services.labeling import Answer
 from worker.learning.oracle import simulated_answers
 
 CHUNK = 50  # answers to a transaction: claim and answers are committed together, so nothing stays leased
@@ -27,7 +28,7 @@ def answer_batch(database: Database, project_id: int) -> int:
             if project.oracle is not OracleKind.SIMULATED or project.state is not ProjectState.RUNNING:
                 return answered
             user_id = accounts.oracle_user(session).id
-            asks = labeling.claim(session, project_id, user_id, CHUNK, LEASE_SECONDS, reserves=False, orphans_after=0.0)
+            asks = claiming.claim(session, project_id, user_id, CHUNK, LEASE_SECONDS, reserves=False, orphans_after=0.0)
             if not asks:
                 return answered
             for given in _answers(session, project, user_id, asks):

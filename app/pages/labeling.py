@@ -18,8 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.pages.paths import LARGEST_ID, ProjectId
 from app.pages.shell import SignedIn, Wired, render
 from app.records import Class, Outcome
-from app.services import labeling, labeling_progress, projects
-from app.services.labeling import Answer, Ask
+from app.services import claiming, labeling, labeling_progress, projects
+from app.services.claiming import Ask
+from app.services.labeling import Answer
 from app.services.labeling_progress import LabelingProgress, Nothing
 
 router = APIRouter()
@@ -169,7 +170,7 @@ def claim(wired: Wired, person: SignedIn, project_id: ProjectId, body: ClaimBody
     """Hand out the next queries of the ranking."""
     lease_seconds = wired.settings.lease_seconds
     with wired.database.transaction() as session:
-        asks = labeling.claim(session, project_id, person.id, body.count, lease_seconds)
+        asks = claiming.claim(session, project_id, person.id, body.count, lease_seconds)
         session.commit()
         return Claimed(
             queries=[_shown_query(ask) for ask in asks],
@@ -214,7 +215,7 @@ def renew(wired: Wired, person: SignedIn, project_id: ProjectId, body: RenewBody
     """Hold queries for longer."""
     lease_seconds = wired.settings.lease_seconds
     with wired.database.transaction() as session:
-        held = labeling.renew(session, project_id, person.id, body.query_ids, lease_seconds)
+        held = claiming.renew(session, project_id, person.id, body.query_ids, lease_seconds)
         session.commit()
     return Renewed(held, lease_seconds)
 
@@ -223,7 +224,7 @@ def renew(wired: Wired, person: SignedIn, project_id: ProjectId, body: RenewBody
 def release(wired: Wired, person: SignedIn, project_id: ProjectId, body: ReleaseBody) -> Released:
     """Give queries back."""
     with wired.database.transaction() as session:
-        count = labeling.release(session, project_id, person.id, body.query_ids)
+        count = claiming.release(session, project_id, person.id, body.query_ids)
         session.commit()
     return Released(count)
 

@@ -37,6 +37,7 @@ from app.services.queue import awaits_review, standing, supersede
 
 OPEN = (RoundState.REQUESTED, RoundState.RUNNING)
 MOST_ATTEMPTS = 3
+MEASURED = ("accuracy", "accuracy_low", "accuracy_high")  # of the metrics, what open pages are told at once
 
 
 @dataclass(frozen=True)
@@ -246,7 +247,9 @@ def _end(session: Session, found: Round, state: RoundState, error: str | None = 
     finished_at = now(session)  # read first: asking the database writes what is pending, and that must be whole
     found.state, found.error, found.progress, found.finished_at = state, error, None, finished_at
     session.flush()
-    announce(session, found.project_id, EventKind.ROUND, number=found.number, state=state.value)
+    metrics = found.metrics or {}
+    measured = {name: metrics[f"test_{name}"] for name in MEASURED if f"test_{name}" in metrics}
+    announce(session, found.project_id, EventKind.ROUND, number=found.number, state=state.value, **measured)
 
 
 def _model(found: Round, result: RoundResult) -> Model:

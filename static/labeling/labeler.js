@@ -27,6 +27,8 @@ export class Labeler {
   /** @type {number|null} */
   #paintedAt = null;
   #shownAs = "";
+  #wasReady = false;
+  #pressedAt = 0; // of the press that this image follows, until it is painted; 0 when it follows none
   /** @type {{item: Held, entry: Entry}[]} */
   #history = [];
   #isUndoing = false;
@@ -82,7 +84,9 @@ export class Labeler {
     this.#history = [...this.#history.slice(1 - HISTORY), { item, entry }];
     letGo(item);
     this.#current = null;
-    this.#advance(pressedAt);
+    this.#pressedAt = pressedAt;
+    this.#wasReady = this.#queue.held[0]?.state === "decoded";
+    this.#advance();
     this.#outbox.add(entry);
     this.#view.say(`${spoken(said)}, ${this.#current ? "next image" : "no image left for now"}`);
   }
@@ -146,20 +150,21 @@ export class Labeler {
   refresh() {
     if (!this.#current && this.#queue.held.length) this.#current = this.#queue.take();
     if (!this.#current) this.#showNone();
-    else if (this.#paintedAt === null || this.#shownAs !== this.#current.state) this.#showCurrent(0);
+    else if (this.#paintedAt === null || this.#shownAs !== this.#current.state) this.#showCurrent();
   }
 
-  #advance(pressedAt) {
+  #advance() {
     this.#current = this.#queue.take();
-    if (this.#current) this.#showCurrent(pressedAt);
+    if (this.#current) this.#showCurrent();
     else this.#showNone();
   }
 
   #goBackTo(item) {
     if (this.#current) this.#queue.putBack(this.#current);
+    this.#pressedAt = 0;
     item.wanted = true;
     this.#current = item;
-    this.#showCurrent(0);
+    this.#showCurrent();
   }
 
   #leave() {
@@ -168,14 +173,16 @@ export class Labeler {
     this.#paintedAt = null;
   }
 
-  #showCurrent(pressedAt) {
+  #showCurrent() {
     const item = this.#current;
     this.#paintedAt = null;
     this.#shownAs = item.state;
     const painted = (at) => {
       if (item !== this.#current || this.#paintedAt !== null) return;
       this.#paintedAt = at;
-      if (pressedAt) performance.measure("key to painted", { start: pressedAt, end: at });
+      const name = this.#wasReady ? "key to painted" : "key to fetched and painted";
+      if (this.#pressedAt) performance.measure(name, { start: this.#pressedAt, end: at });
+      this.#pressedAt = 0;
     };
     this.#view.setReady(item.state !== "loading");
     if (item.state === "decoded") this.#view.showImage(item, painted);
@@ -187,6 +194,7 @@ export class Labeler {
     this.#view.setReady(false);
     if (this.nothing) this.#view.showNothing(this.nothing.reason, this.nothing.remedy);
     else this.#view.showLoading();
+    this.#pressedAt = this.nothing ? 0 : this.#pressedAt; // waiting for work is not waiting for an image
   }
 
   #isAnswered(queryId) {

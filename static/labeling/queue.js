@@ -63,6 +63,18 @@ export class Queue {
     this.held = this.held.filter(({ wanted }) => wanted);
   }
 
+  /**
+   * Give up the queries of rankings before this round's, because the new model asks better ones.
+   *
+   * @param {number} round @returns {number[]} their ids, to be released
+   */
+  giveUpBefore(round) {
+    const old = this.held.filter(({ query }) => query.round < round);
+    old.forEach(letGo);
+    this.held = this.held.filter(({ wanted }) => wanted);
+    return old.map(({ query }) => query.query_id);
+  }
+
   /** Ask when few are left, unless the last reply said that there is no more; then a timer asks. */
   refill() {
     if (this.held.length < REFILL_BELOW && this.#due === Infinity) void this.#ask();

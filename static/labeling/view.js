@@ -1,6 +1,7 @@
 /** What is seen and heard on the labeling page: this module alone writes to the document. */
 
 const SMALL_SIDE = 128; // images below are pixel art or tiny scans: enlarged they stay crisp
+const LARGEST_PIXEL = 56; // a digit of 8 pixels is harder to read when it fills the screen
 const KEEP_NOTICES = 3;
 
 /** @typedef {import("./queue.js").Held} Held */
@@ -30,6 +31,7 @@ export class View {
     const { width, height } = item.query;
     this.#show(`image ${item.query.query_id}`);
     item.image.style.setProperty("--ratio", String(width / height));
+    item.image.style.setProperty("--widest", `${width * LARGEST_PIXEL}px`);
     item.image.className = Math.max(width, height) < SMALL_SIDE ? "picture is-crisp" : "picture";
     this.#stage.replaceChildren(item.image);
     afterPaint(painted);

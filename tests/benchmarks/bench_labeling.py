@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import statistics
 import time
 from collections.abc import Callable
@@ -15,7 +14,6 @@ from sqlalchemy import create_engine, text
 
 from app import embedded
 from app.database import Database, upgrade
-from app.pages.sessions import COOKIE
 from app.settings import Settings, load_settings
 from tests.browser.web import WebServer
 from tests.factories import classes_of, make_project, make_round, make_user
@@ -45,11 +43,7 @@ def _measure(settings: Settings, web: WebServer) -> dict[str, float]:
         make_round(session, project, queries=2 * (ANSWERS + WARM_UP))
         class_id = classes_of(session, project)[0].id
         session.commit()
-    with httpx.Client(base_url=web.url, cookies={COOKIE: web.cookie(user)}) as client:
-        page = client.get(f"/projects/{project.id}/label").text
-        found = re.search(r'<meta name="form-token" content="([^"]+)"', page)
-        assert found is not None
-        client.headers["X-Form-Token"] = found.group(1)
+    with web.client(user) as client:
         person = _Person(client, project.id, class_id)
         with create_engine(str(settings.database_url)).connect() as connection:
             connection.execute(text("CREATE TABLE bare (id bigint GENERATED ALWAYS AS IDENTITY, answer text)"))

@@ -17,6 +17,8 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
 from sqlalchemy import create_engine, text
 
+from app.embedded import servers
+from app.settings import load_settings
 from tests.browser.chromium import ARGUMENTS, CHROMIUM
 from tests.browser.test_labeling_page import label, see
 from tests.processes import Product, running
@@ -121,14 +123,14 @@ def test_a_batch_is_labelled_the_round_runs_and_the_next_batch_comes_from_the_ne
 
 def shown_sources(product: Product) -> set[str]:
     """Return the sources of the queries that were answered, as the database has them."""
-    import json
 
-    servers = json.loads((product.home / "servers.json").read_text())
-    engine = create_engine(servers["database_url"])
-    with engine.connect() as connection:
-        asked = "SELECT DISTINCT source FROM queries JOIN annotations ON annotations.query_id = queries.id"
-        found = {str(source) for source in connection.scalars(text(asked))}
-    engine.dispose()
+    embedded = load_settings(home=product.home).model_copy(update={"database_url": None, "redis_url": None})
+    with servers(embedded) as running_servers:
+        engine = create_engine(str(running_servers.database_url))
+        with engine.connect() as connection:
+            asked = "SELECT DISTINCT source FROM queries JOIN annotations ON annotations.query_id = queries.id"
+            found = {str(source) for source in connection.scalars(text(asked))}
+        engine.dispose()
     return found
 
 
@@ -139,12 +141,12 @@ def test_the_simulated_oracle_takes_over_in_the_browser_and_hands_back(admin: Br
     points = page.locator("#curve-table tbody tr")
     expect(points.first).to_be_attached()
     before = points.count()
-    page.locator("#controls").get_by_label("Simulated").check()
-    page.locator("#controls").get_by_role("button", name="Switch oracle").click()
+    page.get_by_role("radio", name=re.compile("^Simulated")).check()
+    page.locator("#controls").get_by_role("button", name="Set oracle").click()
     until(lambda: points.count() >= before + 2, 180, "two more rounds answered by the simulation")
-    page.locator("#controls").get_by_label("People").check()
-    page.locator("#controls").get_by_role("button", name="Switch oracle").click()
-    expect(page.locator("#controls").get_by_label("People")).to_be_checked()
+    page.get_by_role("radio", name=re.compile("^Human")).check()
+    page.locator("#controls").get_by_role("button", name="Set oracle").click()
+    expect(page.get_by_role("radio", name=re.compile("^Human"))).to_be_checked()
     assert visitor.complaints == []
     page.close()
 
@@ -178,6 +180,7 @@ def test_every_page_is_whole_and_accessible_in_every_look(
         save(visitor.page, f"{name}-{scheme}-{width}")
         overflow = visitor.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         assert overflow <= 0, f"{name} is {overflow} px too wide at {width} px"
+        visitor.page.evaluate("() => Promise.all(document.getAnimations().map(running => running.finished))")
         found = Axe().run(visitor.page)
         assert found.violations_count == 0, f"{name}: {found.generate_report()}"
     assert visitor.complaints == []

@@ -16,11 +16,11 @@ from app.records import ProjectState, Role, User
 from app.services import projects, rounds
 from app.settings import Settings
 from app.storage import Storage
+from tests.browser.chromium import ARGUMENTS, CHROMIUM
 from tests.browser.web import WebServer
 from tests.factories import PASSWORD, make_project, make_user
 from tests.service.web import fill_history
 
-CHROMIUM = "/usr/bin/chromium"
 WATCH = """document.addEventListener("securitypolicyviolation",
   event => { (window.breaches ??= []).push(event.violatedDirective) })"""
 VIEWS = [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")]
@@ -30,7 +30,7 @@ PAGES = ("/", "/projects/{id}", "/projects/{id}/rounds", "/projects/{id}/rounds/
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield started
         started.close()
 

@@ -27,8 +27,9 @@ from app.records import (
     RoundReason,
     RoundState,
 )
-from app.services import labeling, projects, snapshots
-from app.services.labeling import Answer, Answered, Ask
+from app.services import claiming, labeling, projects, snapshots
+from app.services.claiming import Ask
+from app.services.labeling import Answer, Answered
 from tests.factories import classes_of, make_project, make_round, make_user
 
 LEASE = 60.0
@@ -45,7 +46,7 @@ class Scene:
         self.people = [make_user(session).id for _ in range(people)]
 
     def claim(self, count: int = 1, person: int = 0) -> list[Ask]:
-        return labeling.claim(self.session, self.project.id, self.people[person], count, LEASE)
+        return claiming.claim(self.session, self.project.id, self.people[person], count, LEASE)
 
     def answer(
         self,
@@ -250,8 +251,14 @@ def test_undo_can_name_the_answer_that_it_takes_back(database: Database) -> None
         scene.answer(second)
         again = labeling.undo(session, scene.project.id, scene.people[0], LEASE, client_id)
         assert again.query_id == first.query_id
-        with pytest.raises(Conflict, match="no answer to take back"):
+        retried = labeling.undo(session, scene.project.id, scene.people[0], LEASE, client_id)
+        assert retried == again, "the reply to the first try may have been lost"
+        assert scene.project.labels_used == 1
+        scene.answer(again)
+        with pytest.raises(Conflict, match="does not count any more"):
             labeling.undo(session, scene.project.id, scene.people[0], LEASE, client_id)
+        with pytest.raises(Conflict, match="no answer to take back"):
+            labeling.undo(session, scene.project.id, scene.people[0], LEASE, uuid4())
 
 
 def test_a_skip_that_somebody_else_has_taken_up_cannot_be_undone(database: Database) -> None:

@@ -13,8 +13,9 @@ from sqlalchemy import func, select, update
 
 from app.database import Database
 from app.records import Annotation, Lease, Outcome, ProjectState, Query, Round, RoundState
-from app.services import labeling, projects
-from app.services.labeling import Answer, Ask
+from app.services import claiming, labeling, projects
+from app.services.claiming import Ask
+from app.services.labeling import Answer
 from tests.factories import classes_of, make_project, make_round, make_user
 
 LEASE = 60.0
@@ -22,7 +23,7 @@ LEASE = 60.0
 
 def claim(database: Database, project_id: int, user_id: int, count: int, **options: float) -> list[Ask]:
     with database.transaction() as session:
-        asks = labeling.claim(session, project_id, user_id, count, LEASE, **options)
+        asks = claiming.claim(session, project_id, user_id, count, LEASE, **options)
         session.commit()
     return asks
 
@@ -121,7 +122,7 @@ def test_with_overlap_a_query_goes_to_two_people_and_never_twice_to_one(database
 def test_a_batch_comes_before_its_reserve_and_little_reserve_is_handed_out_ahead(database: Database) -> None:
     project_id, [user_id] = scene(database, 1, queries=5, reserve=10)
     asks = claim(database, project_id, user_id, 15)
-    assert [ask.reserve for ask in asks] == [False] * 5 + [True] * labeling.RESERVE_AHEAD
+    assert [ask.reserve for ask in asks] == [False] * 5 + [True] * claiming.RESERVE_AHEAD
 
 
 def test_while_a_round_is_open_the_reserve_keeps_people_going(database: Database) -> None:
@@ -158,7 +159,7 @@ def test_an_answer_after_the_lease_ran_out_counts_if_nobody_took_the_image(datab
     [held] = claim(database, project_id, user_id, 1)
     expire(database, held.query_id)
     with database.transaction() as session:
-        assert labeling.return_expired(session, project_id) == 1
+        assert claiming.return_expired(session, project_id) == 1
         session.commit()
     assert answer(database, project_id, user_id, held.query_id)
 
@@ -179,7 +180,7 @@ def test_released_queries_are_free_at_once(database: Database) -> None:
     project_id, [first, second] = scene(database, 2, queries=4)
     held = claim(database, project_id, first, 4)
     with database.transaction() as session:
-        assert labeling.release(session, project_id, first, [held[0].query_id, held[2].query_id]) == 2
+        assert claiming.release(session, project_id, first, [held[0].query_id, held[2].query_id]) == 2
         session.commit()
     assert [ask.rank for ask in claim(database, project_id, second, 4)] == [1, 3]
 

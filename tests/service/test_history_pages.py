@@ -13,7 +13,8 @@ from app.errors import UnreadableImage
 from app.pages.images import shown
 from app.records import Image, Outcome, Query
 from app.services import projects
-from app.services.labeling import Answer, answer, claim
+from app.services.claiming import claim
+from app.services.labeling import Answer, answer
 from tests.factories import make_project, make_round, picture
 from tests.service.web import Web, make_history, web
 

@@ -22,8 +22,9 @@ from app.records import (
     RoundState,
     Split,
 )
-from app.services import labeling, projects, rounds, snapshots
-from app.services.labeling import Answer, Ask
+from app.services import claiming, labeling, projects, rounds, snapshots
+from app.services.claiming import Ask
+from app.services.labeling import Answer
 from app.services.locks import lock_project
 from app.services.rounds import RankedImage, RoundResult
 from tests.factories import classes_of, make_project, make_round, make_user
@@ -65,7 +66,7 @@ def answer_all(
 
 
 def claim(session: Session, project: Project, user_id: int, count: int) -> list[Ask]:
-    return labeling.claim(session, project.id, user_id, count, LEASE)
+    return claiming.claim(session, project.id, user_id, count, LEASE)
 
 
 def test_a_project_that_starts_asks_for_its_first_queries(database: Database) -> None:
@@ -145,7 +146,7 @@ def test_a_superseded_query_whose_lease_runs_out_is_not_asked_again(database: Da
         [held] = claim(session, project, user, 1)
         rounds.request_by_admin(session, project.id)
         finish(session, project, begin(session, project), batch_size=1, rows=[5])
-        labeling.release(session, project.id, user)
+        claiming.release(session, project.id, user)
         session.expire_all()
         assert session.get_one(Query, held.query_id).closed_at is not None
         assert [ask.image_id for ask in claim(session, project, user, 5)] == [project_images(session, project)[5].id]

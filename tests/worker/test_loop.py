@@ -26,7 +26,7 @@ from app.records import (
     RoundState,
     Split,
 )
-from app.services import accounts, importing, labeling, projects, rounds
+from app.services import accounts, claiming, importing, labeling, projects, rounds
 from app.services.importing import Source, SourceKind
 from app.services.labeling import Answer
 from app.services.projects import NewProject
@@ -72,7 +72,7 @@ def make_digits(database: Database, budget: int = 200, **recipe: object) -> Watc
 def label_batch(watch: Watch, user_id: int, count: int) -> None:
     """Answer ``count`` queries as a person who knows the truth."""
     with watch.database.transaction() as session:
-        asks = labeling.claim(session, watch.project_id, user_id, count, 60)
+        asks = claiming.claim(session, watch.project_id, user_id, count, 60)
         assert len(asks) == count
         for ask in asks:
             truth = session.get_one(Image, ask.image_id).true_class_id

@@ -54,4 +54,4 @@ def find_all() -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(find_all()))  # noqa: T201 - the other process reads this
+    print(json.dumps(find_all()))
