@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -137,3 +138,10 @@ def test_words_and_seeds_are_no_conditions_and_everything_else_is() -> None:
 
     assert conditions(title="Other", seeds=9, targets=[0.5]) == conditions()
     assert conditions(oracle={"noise": 0.1}) != conditions()
+
+
+def test_the_example_in_the_docs_is_an_experiment(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[3] / "docs" / "benchmarks.md").read_text()
+    [example] = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "mine.toml").write_text(example)
+    assert [arm.name for arm in load_experiment(str(tmp_path / "mine.toml"), Scale.QUICK).arms] == ["random", "margin"]
