@@ -111,6 +111,9 @@ def _curves(results: Results, metric: Metric, title: str, figure_of: Callable[[R
     for series in results.experiment.published:
         if series.metric is metric:
             colour = _look(results, series.arm)[0] if series.arm else "#777777"
+            if series.arm and results.experiment.arm(series.arm).labels == "all":
+                axes.axhline(series.values[-1], color=colour, linestyle=":", label=f"{series.series} (published)")
+                continue
             axes.plot(
                 series.labels, series.values, color=colour, marker="x", markersize=7, linestyle=":", linewidth=1,
                 label=f"{series.series} (published)",
