@@ -125,6 +125,8 @@ def _run_in_processes(plan: Plan, keys: Iterable[RunKey], report: Report) -> Non
                 _pass_on(channel, report)
                 _check(done)
         except BaseException:
+            for process in multiprocessing.active_children():
+                process.terminate()  # what they have not ended goes on next time
             pool.shutdown(wait=True, cancel_futures=True)
             raise
         _pass_on(channel, report)
