@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from app.cli import check, migrate, projects, simulate, up, users
+from app.cli import benchmark, check, migrate, projects, simulate, up, users
 from app.errors import QuerentError
 
 commands = typer.Typer(
@@ -25,6 +25,11 @@ commands.add_typer(users.group, name="user")
 commands.add_typer(projects.group, name="project")
 commands.command("import")(projects.import_images)
 commands.command("simulate")(simulate.simulate)
+commands.command(
+    "benchmark",
+    add_help_option=False,  # its arguments, --help among them, are the worker's to read
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)(benchmark.benchmark)
 
 
 def main() -> None:

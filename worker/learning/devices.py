@@ -6,9 +6,12 @@ import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 
 import torch
 from torch import Generator
+
+_most_cores: ContextVar[int | None] = ContextVar("most_cores", default=None)
 
 
 def pick_device(wanted: str | torch.device | None = None) -> torch.device:
@@ -25,7 +28,7 @@ def cores_for(pixels: int, worthwhile: int) -> Iterator[None]:
     step alone, over 50 against 9 ms in company). The choice depends on sizes only, since sums round differently on
     another number of threads.
     """
-    before, wanted = torch.get_num_threads(), len(os.sched_getaffinity(0)) if pixels >= worthwhile else 1
+    before, wanted = torch.get_num_threads(), _cores_at_hand() if pixels >= worthwhile else 1
     if wanted == before:
         yield
         return
@@ -34,6 +37,23 @@ def cores_for(pixels: int, worthwhile: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def at_most_cores(count: int) -> Iterator[None]:
+    """Let ``cores_for`` use no more cores than this, so that results do not depend on how many a machine has."""
+    before, token = torch.get_num_threads(), _most_cores.set(count)
+    torch.set_num_threads(min(before, count))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        _most_cores.reset(token)
+
+
+def _cores_at_hand() -> int:
+    at_hand, most = len(os.sched_getaffinity(0)), _most_cores.get()
+    return at_hand if most is None else min(at_hand, most)
 
 
 def mixed_precision(device: torch.device) -> AbstractContextManager[object]:

@@ -8,7 +8,7 @@ import torch
 from tests.unit.learning.factories import QUICK_NETWORKS, make_recipe, make_snapshot, run_elsewhere
 from tests.unit.learning.fingerprints import find_all, one_round
 from worker.learning.acquisitions import ACQUISITIONS
-from worker.learning.devices import cores_for, global_seed, seeded, stable_seed
+from worker.learning.devices import at_most_cores, cores_for, global_seed, seeded, stable_seed
 from worker.learning.fitting import FITTINGS
 from worker.learning.learner import step
 from worker.learning.posteriors import POSTERIORS
@@ -100,3 +100,12 @@ def test_cores_are_put_back_and_depend_on_the_size_alone():
     with cores_for(pixels=10, worthwhile=10):
         assert torch.get_num_threads() == len(os.sched_getaffinity(0))
     assert torch.get_num_threads() == before
+
+
+def test_a_limit_of_cores_holds_inside_and_is_taken_back():
+    before = torch.get_num_threads()
+    with at_most_cores(1), cores_for(pixels=10, worthwhile=10):
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == before
+    with cores_for(pixels=10, worthwhile=10):
+        assert torch.get_num_threads() == len(os.sched_getaffinity(0))
