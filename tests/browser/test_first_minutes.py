@@ -27,6 +27,7 @@ from tests.waiting import until
 PASSWORD = "a password for tests"
 LOOKS = [(scheme, width) for scheme in ("light", "dark") for width in (1280, 390)]
 ROUND_SECONDS = 120_000
+UNSENT = "() => Object.keys(localStorage).filter(key => key.startsWith('querent.outbox.')).length"
 # a colour that is still fading in has less contrast; what pulses for ever is left out
 SETTLED = """() => Promise.all(document.getAnimations()
   .filter(running => running.effect.getComputedTiming().endTime !== Infinity)
@@ -111,6 +112,7 @@ def test_a_batch_is_labelled_the_round_runs_and_the_next_batch_comes_from_the_ne
     assert watching.page.locator("#curve canvas").count() == 1
     expect(labeling.page.locator("[data-part=progress]")).to_contain_text("round 1", timeout=ROUND_SECONDS)
     label(labeling.page, "01234", last)
+    until(lambda: labeling.page.evaluate(UNSENT) == 0, 60, "all answers are delivered")
     labeling.page.goto(demo)
     watching.page.goto(f"{demo}/rounds")
     expect(watching.page.locator("body")).to_contain_text("20")

@@ -41,6 +41,7 @@ def simulate(product: Product, *arguments: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+@pytest.mark.timeout(900)
 def test_entropy_reaches_95_percent_with_200_labels_of_digits(
     product: Product, capsys: pytest.CaptureFixture[str]
 ) -> None:
