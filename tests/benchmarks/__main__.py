@@ -8,7 +8,7 @@ import platform
 
 import torch
 
-from tests.benchmarks import bench_labeling, bench_learning, bench_loop, bench_web
+from tests.benchmarks import bench_labeling, bench_learning, bench_loop, bench_posteriors, bench_web
 
 
 def main() -> None:
@@ -22,6 +22,7 @@ def main() -> None:
         ("labeling, one person", bench_labeling.figures),
         ("the loop on digits", bench_loop.figures),
         ("learning", bench_learning.figures),
+        ("posteriors and acquisitions", bench_posteriors.figures),
     ):
         found = measure()
         print(f"\n{name}")
