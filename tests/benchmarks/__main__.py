@@ -8,7 +8,14 @@ import platform
 
 import torch
 
-from tests.benchmarks import bench_labeling, bench_learning, bench_loop, bench_selections, bench_web
+from tests.benchmarks import (
+    bench_labeling,
+    bench_learning,
+    bench_loop,
+    bench_posteriors,
+    bench_selections,
+    bench_web,
+)
 
 
 def main() -> None:
@@ -22,6 +29,7 @@ def main() -> None:
         ("labeling, one person", bench_labeling.figures),
         ("the loop on digits", bench_loop.figures),
         ("learning", bench_learning.figures),
+        ("posteriors and acquisitions", bench_posteriors.figures),
         ("choosing a batch", bench_selections.figures),
     ):
         found = measure()

@@ -201,7 +201,7 @@ def test_the_snapshot_keeps_its_images():
 @pytest.mark.parametrize(
     ("group", "name"),
     [
-        *(("posterior", name) for name in POSTERIORS.names()),
+        *(("posterior", name) for name in POSTERIORS.names() if name != "committee"),
         *(("acquisition", name) for name in ACQUISITIONS.names()),
         *(("selection", name) for name in SELECTIONS.names()),
     ],
@@ -210,6 +210,11 @@ def test_every_choice_works_over_a_frozen_trunk(group, name):
     result = run(parent=make_parent(), fitting={**FROZEN, "epochs": 2}, **{group: name})
     assert len(result.ranking.rows) == 6
     assert np.isfinite(result.scores).all()
+
+
+def test_a_committee_over_a_frozen_trunk_is_refused():
+    with pytest.raises(RecipeError, match="trunks of their own"):
+        run(parent=make_parent(), fitting=FROZEN, posterior="committee")
 
 
 def test_an_empty_pool_and_no_test_images_freeze_too():

@@ -22,10 +22,14 @@ class LastLayer:
 
 @dataclass(frozen=True)
 class LinearSamples:
-    """S linear layers side by side: ``weights_HSC`` and ``biases_SC``, kept so that reading them is one product."""
+    """S linear layers side by side: ``weights_HCS`` and ``biases_CS``, so that reading them all is one product.
 
-    weights_HSC: Tensor
-    biases_SC: Tensor
+    Samples come last because a softmax over the middle axis is vectorised over them: measured, it takes a twentieth of
+    the time of one over a last axis of ten classes.
+    """
+
+    weights_HCS: Tensor
+    biases_CS: Tensor
 
     @classmethod
     def of(cls, weights_SCH: Tensor, biases_SC: Tensor) -> LinearSamples:
@@ -36,15 +40,15 @@ class LinearSamples:
         """
         check_shape("weights_SCH", weights_SCH.shape, ("S", "C", "H"))
         check_shape("biases_SC", biases_SC.shape, tuple(weights_SCH.shape[:2]))
-        return cls(weights_SCH.permute(2, 0, 1).contiguous(), biases_SC.contiguous())
+        return cls(weights_SCH.permute(2, 1, 0).contiguous(), biases_SC.T.contiguous())
 
     def log_probs(self, hidden_NH: Tensor) -> Tensor:
         """Return log_probs_SNC, float32, of hidden units."""
-        width, samples, classes = self.weights_HSC.shape
+        width, classes, samples = self.weights_HCS.shape
         check_shape("hidden_NH", hidden_NH.shape, ("N", width))
-        flat = torch.addmm(self.biases_SC.flatten(), hidden_NH, self.weights_HSC.view(width, -1))
-        logits_NSC = flat.float().view(-1, samples, classes)
-        return torch.log_softmax(logits_NSC, dim=-1).transpose(0, 1)
+        flat = torch.addmm(self.biases_CS.flatten(), hidden_NH, self.weights_HCS.view(width, -1))
+        logits_NCS = flat.float().view(-1, classes, samples)
+        return torch.log_softmax(logits_NCS, dim=1).permute(2, 0, 1)
 
 
 def last_layer(network: Network) -> LastLayer | None:

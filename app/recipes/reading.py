@@ -1,0 +1,158 @@
+"""Recipes: one choice of every group and all sizes, read from JSON, forms and options."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from app.errors import RecipeError
+from app.recipes.acquisitions import ACQUISITIONS
+from app.recipes.choices import Group, Parameter, Value, integer, listed, number, one_of
+from app.recipes.fittings import FITTINGS
+from app.recipes.networks import NETWORKS
+from app.recipes.posteriors import POSTERIORS
+from app.recipes.selections import SELECTIONS
+
+GROUPS: tuple[Group, ...] = (NETWORKS, POSTERIORS, ACQUISITIONS, SELECTIONS, FITTINGS)
+
+SIZES: tuple[Parameter, ...] = (
+    integer("batch_size", 20, 1, 10_000, "Images asked about in one round."),
+    integer("seed_set", 20, 1, 10_000, "First images, asked about before there is a network."),
+    integer("image_side", 16, 4, 512, "Pixels per side at which the network sees the images."),
+    one_of("cold_start", ("random", "clusters"), "First images: drawn, or the most typical of each cluster of pixels."),
+    number(
+        "random_share", 0.1, 0.0, 1.0, "Share of the queries drawn uniformly, as a fair sample; 0 for published runs."
+    ),
+    number(
+        "duplicate_similarity",
+        0.999,
+        0.9,
+        1.0,
+        "Images at least this alike (cosine of features) enter a batch once; 1 lets all in.",
+    ),
+    integer("seed", 0, 0, 2**31 - 1, "Start of every random draw: same seed, same data, same batches."),
+)
+
+
+@dataclass(frozen=True)
+class Pick:
+    """One choice of a group with all its parameters filled in."""
+
+    name: str
+    parameters: Mapping[str, Value] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "parameters", MappingProxyType(dict(self.parameters)))
+
+    def integer(self, name: str) -> int:
+        """Return a parameter that the catalogue types as a whole number."""
+        return int(self.parameters[name])
+
+    def number(self, name: str) -> float:
+        """Return a parameter that the catalogue types as a number."""
+        return float(self.parameters[name])
+
+    def switch(self, name: str) -> bool:
+        """Return a parameter that the catalogue types as a switch."""
+        return bool(self.parameters[name])
+
+    def text(self, name: str) -> str:
+        """Return a parameter that the catalogue types as one of several words."""
+        return str(self.parameters[name])
+
+    def as_json(self) -> dict[str, Value]:
+        """Return the pick as it is stored: its name beside its parameters."""
+        return {"name": self.name, **self.parameters}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All choices of how a project learns and asks."""
+
+    network: Pick
+    posterior: Pick
+    acquisition: Pick
+    selection: Pick
+    fitting: Pick
+    batch_size: int
+    seed_set: int
+    image_side: int
+    cold_start: str
+    random_share: float
+    duplicate_similarity: float
+    seed: int
+
+    def __post_init__(self) -> None:
+        samples = posterior_samples(self.posterior)
+        for group, pick in ((ACQUISITIONS, self.acquisition), (SELECTIONS, self.selection)):
+            least = group.choice(pick.name).least_samples
+            if samples < least:
+                reason = (
+                    f"{pick.name} compares {least} or more posterior samples and {self.posterior.name} has {samples}"
+                )
+                raise RecipeError(group.name, reason, f"use another {group.name}, or as posterior: {_sampling()}")
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the recipe as JSON that ``parse_recipe`` reads back to an equal recipe."""
+        picks = {group.name: getattr(self, group.name).as_json() for group in GROUPS}
+        return {**picks, **{size.name: getattr(self, size.name) for size in SIZES}}
+
+
+def posterior_samples(posterior: Pick) -> int:
+    """Return S, the samples that a posterior draws: its ``samples`` or ``members``, else the point estimate alone."""
+    return int(posterior.parameters.get("samples", posterior.parameters.get("members", 1)))
+
+
+def parse_recipe(given: Mapping[str, Any] | None = None) -> Recipe:
+    """Read a recipe; whatever is not given takes the catalogue's default.
+
+    Args:
+        given: group names mapped to a name or to ``{"name": ..., parameter: value}``, and sizes mapped to numbers.
+    Raises:
+        RecipeError: an unknown group, name, parameter or value, or choices that cannot work together; the message names
+            the one to change and lists what is known.
+    """
+    given = given or {}
+    known = [group.name for group in GROUPS] + [size.name for size in SIZES]
+    for name in given:
+        if name not in known:
+            raise RecipeError(name, "a recipe has no such part", f"use any of: {listed(known)}")
+    parts: dict[str, Any] = {group.name: parse_pick(group, given.get(group.name)) for group in GROUPS}
+    for size in SIZES:
+        parts[size.name] = size.parse(given.get(size.name, size.default), size.name)
+    return Recipe(**parts)
+
+
+def parse_pick(group: Group, given: object) -> Pick:
+    """Read one group's pick from a name, from ``{"name": ..., parameter: value}`` or, for None, the default.
+
+    Raises:
+        RecipeError: an unknown name, parameter or value.
+    """
+    if given is None:
+        given = {}
+    elif isinstance(given, str):
+        given = {"name": given}
+    if not isinstance(given, Mapping):
+        raise RecipeError(group.name, f"{given!r} is not a choice", 'use a name, or {"name": ..., parameter: value}')
+    choice = group.choice(given.get("name", group.choices[0].name))
+    known = {parameter.name: parameter for parameter in choice.parameters}
+    for name in given:
+        if name != "name" and name not in known:
+            remedy = f"use any of: {listed(known)}" if known else f"{choice.name} takes no parameters"
+            raise RecipeError(f"{group.name}.{name}", f"{choice.name} has no such parameter", remedy)
+    values = {
+        name: parameter.parse(given.get(name, parameter.default), f"{group.name}.{name}")
+        for name, parameter in known.items()
+    }
+    return Pick(choice.name, values)
+
+
+def _sampling() -> str:
+    """Names of the posteriors of more than one sample."""
+    sampling = {"samples", "members"}
+    return listed(
+        choice.name for choice in POSTERIORS.choices if sampling & {parameter.name for parameter in choice.parameters}
+    )
