@@ -59,6 +59,13 @@ class OverFeatures(Network):
 
     def __init__(self, network: Network) -> None:
         super().__init__(network.spec, nn.Flatten(), network.head)
+        self._whole = (network,)  # in a tuple, so that its trunk is no part of this one
+
+    def blank(self) -> Tensor:
+        """Return the features of one black image, in the shape of an image of one pixel."""
+        (whole,) = self._whole
+        features_ND: Tensor = whole.trunk(whole.blank())
+        return features_ND[:, :, None, None]
 
     def forward(self, features_ND11: Tensor) -> Tensor:
         """Return logits_NC of features in the shape of images of one pixel.

@@ -56,6 +56,11 @@ class Network(nn.Module):
         self.trunk = trunk
         self.head = head
 
+    def blank(self) -> Tensor:
+        """Return one black image, 1 x channels x side x side, as this network takes images."""
+        device = next(self.parameters()).device
+        return torch.zeros(1, self.spec.channels, self.spec.side, self.spec.side, device=device)
+
     def forward(self, images_NCHW: Tensor) -> Tensor:
         """Return logits_NC of float images in [0, 1].
 

@@ -118,10 +118,9 @@ def _input_sizes(network: Network) -> dict[nn.Module, torch.Size]:
         sizes[layer] = inputs[0].shape[1:]
 
     hooks = [layer.register_forward_pre_hook(note) for layer in _dropouts(network.head)]
-    spec, first = network.spec, next(network.parameters())
     try:
         with torch.inference_mode():
-            network(torch.zeros(1, spec.channels, spec.side, spec.side, device=first.device))
+            network(network.blank())
     finally:
         _remove(hooks)
     return sizes
