@@ -24,13 +24,20 @@ def bald_scores(log_probs_SNC: Tensor) -> Tensor:
     References: Houlsby et al. 2011; Gal et al. 2017, equation 2.
     """
     check_samples(log_probs_SNC, least=2)
+    probs_SNC = log_probs_SNC.exp()
+    entropies_N = torch.sum(torch.special.entr(probs_SNC.mean(dim=0)), dim=-1)
     # Rounding may leave a hair below 0, which mutual information never is.
-    return (entropy_scores(log_probs_SNC) - expected_entropy(log_probs_SNC)).clamp_min(0)
+    return (entropies_N - _mean_entropy(log_probs_SNC, probs_SNC)).clamp_min(0)
 
 
 def expected_entropy(log_probs_SNC: Tensor) -> Tensor:
     """Mean over the samples of the entropy of each, entropies_N in [0, log C], in nats."""
-    products_SNC = log_probs_SNC.exp().mul_(log_probs_SNC.clamp_min(_LEAST_LOG_PROB))
+    return _mean_entropy(log_probs_SNC, log_probs_SNC.exp())
+
+
+def _mean_entropy(log_probs_SNC: Tensor, probs_SNC: Tensor) -> Tensor:
+    """Mean entropy of the samples; the logarithms at hand are cheaper than ``entr``, which takes them anew."""
+    products_SNC = probs_SNC * log_probs_SNC.clamp_min(_LEAST_LOG_PROB)
     return torch.sum(products_SNC, dim=(0, 2)).neg_() / log_probs_SNC.shape[0]
 
 

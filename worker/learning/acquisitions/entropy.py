@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from worker.learning.acquisitions.base import ACQUISITIONS, Acquisition, Sight, mean_log_probs
+from worker.learning.acquisitions.base import ACQUISITIONS, Acquisition, Sight, check_samples
 
 
 def entropy_scores(log_probs_SNC: Tensor) -> Tensor:
@@ -19,8 +19,10 @@ def entropy_scores(log_probs_SNC: Tensor) -> Tensor:
         ShapeError: not three axes, an empty sample axis, or fewer than two classes.
     References: Shannon 1948; Settles 2009, section 3.1.
     """
-    probs_NC = mean_log_probs(log_probs_SNC).exp()
-    return torch.sum(torch.special.entr(probs_NC), dim=-1)
+    check_samples(log_probs_SNC)
+    # Of fresh numbers, so that no further N x C are needed.
+    probs_NC = log_probs_SNC[0].exp() if len(log_probs_SNC) == 1 else log_probs_SNC.exp().mean(dim=0)
+    return torch.sum(torch.special.entr(probs_NC, out=probs_NC), dim=-1)
 
 
 ACQUISITIONS.add(
