@@ -201,8 +201,8 @@ def test_the_queue_keeps_its_invariants_whatever_people_do(database: Database) -
     run_state_machine_as_test(
         QueueMachine,
         settings=settings(
-            max_examples=10,
-            stateful_step_count=20,
+            max_examples=20,
+            stateful_step_count=25,
             deadline=None,
             suppress_health_check=list(HealthCheck),
             derandomize=True,
