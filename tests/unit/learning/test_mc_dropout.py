@@ -9,7 +9,8 @@ from worker.learning.learner import step
 from worker.learning.networks import Network
 from worker.learning.pool import normalise
 from worker.learning.posteriors import Fitted, read_all
-from worker.learning.posteriors.mc_dropout import FoldedDropout, MaskedDropout, check_dropout, make_mc_dropout
+from worker.learning.posteriors.heads import SampledLastLayer
+from worker.learning.posteriors.mc_dropout import MaskedDropout, check_dropout, make_mc_dropout
 
 WITH_TWO = nn.Sequential(nn.Dropout(0.3), nn.Linear(64, 20), nn.Dropout(0.5), nn.ReLU(), nn.Linear(20, 3))
 
@@ -59,7 +60,7 @@ def test_a_folded_mask_is_the_mask_itself():
     *_, dropout, _linear = network.head
     drawn = torch.rand(5, 512, generator=torch.Generator().manual_seed(0)) < 0.5
     masked = MaskedDropout(network, {dropout: drawn.float() / 0.5})
-    assert isinstance(folded, FoldedDropout)
+    assert isinstance(folded, SampledLastLayer)
     torch.testing.assert_close(read(folded, images), read(masked, images), atol=1e-5, rtol=1e-5)
 
 

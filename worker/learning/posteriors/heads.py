@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from app.errors import RecipeError
 from worker.learning.errors import check_shape
 from worker.learning.networks import Network
+from worker.learning.reading import Reading
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,20 @@ class LinearSamples:
         flat = torch.addmm(self.biases_CS.flatten(), hidden_NH, self.weights_HCS.view(width, -1))
         logits_NCS = flat.float().view(-1, classes, samples)
         return torch.log_softmax(logits_NCS, dim=1).permute(2, 0, 1)
+
+
+@dataclass(frozen=True)
+class SampledLastLayer:
+    """A posterior of S last layers behind a trunk that is certain: drawn ones, or one under S dropout masks."""
+
+    network: Network
+    before: nn.Sequential
+    heads: LinearSamples
+
+    def read(self, images_NCHW: Tensor) -> Reading:
+        """Return log_probs_SNC and features_ND, both float32; one pass through the trunk."""
+        features_ND = self.network.trunk(images_NCHW)
+        return Reading(self.heads.log_probs(self.before(features_ND)), features_ND.float())
 
 
 def last_layer(network: Network) -> LastLayer | None:

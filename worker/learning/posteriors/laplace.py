@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 from torch.nn.utils import parameters_to_vector
 
@@ -25,9 +25,8 @@ from worker.learning.posteriors.curvature import (
     least_loss,
     parameter_count,
 )
-from worker.learning.posteriors.heads import LinearSamples, need_last_layer
+from worker.learning.posteriors.heads import LinearSamples, SampledLastLayer, need_last_layer
 from worker.learning.posteriors.weight_samples import LinearisedWeights, SampledWeights
-from worker.learning.reading import Reading
 
 # Samples of all weights are kept, and so are the slopes of one image: 1 GiB of float32.
 _MOST_NUMBERS = 2**28
@@ -47,20 +46,6 @@ class WeightsPosterior:
     def variances_P(self) -> Tensor:  # noqa: N802 - the axis is part of the name
         """Return 1 / (curvature + prior precision)."""
         return 1 / (self.curvature_P + self.prior_precision)
-
-
-@dataclass(frozen=True)
-class LastLayerLaplace:
-    """S last layers drawn from the posterior, behind a trunk that is certain."""
-
-    network: Network
-    before: nn.Sequential
-    heads: LinearSamples
-
-    def read(self, images_NCHW: Tensor) -> Reading:
-        """Return log_probs_SNC and features_ND, both float32; one pass through the trunk."""
-        features_ND = self.network.trunk(images_NCHW)
-        return Reading(self.heads.log_probs(self.before(features_ND)), features_ND.float())
 
 
 def measure_last_layer(fitted: Fitted) -> WeightsPosterior:
@@ -136,7 +121,7 @@ def _read_with(fitted: Fitted, offsets_SP: Tensor) -> Posterior:
         size, shape = last.linear.weight.numel(), last.linear.weight.shape
         weights_SCH = drawn_SP[:, :size].reshape(-1, *shape)
         biases_SC = weights_SCH.new_zeros(len(drawn_SP), shape[0]) if last.linear.bias is None else drawn_SP[:, size:]
-        return LastLayerLaplace(network, last.before, LinearSamples.of(weights_SCH, biases_SC))
+        return SampledLastLayer(network, last.before, LinearSamples.of(weights_SCH, biases_SC))
     if fitted.parameters["predictive"] == "linearised":
         return LinearisedWeights(network, offsets_SP)
     return SampledWeights(network, offsets_SP)

@@ -13,25 +13,11 @@ from app.errors import RecipeError
 from app.recipes import Value
 from worker.learning.networks import Network
 from worker.learning.posteriors.base import POSTERIORS, Fitted, PosteriorKind
-from worker.learning.posteriors.heads import LinearSamples
+from worker.learning.posteriors.heads import LinearSamples, SampledLastLayer
 from worker.learning.reading import Reading
 
 # nn.modules.dropout._DropoutNd is the common base; it is private, so the two kinds that heads use are named.
 _DROPOUTS = (nn.Dropout, nn.Dropout2d)
-
-
-@dataclass(frozen=True)
-class FoldedDropout:
-    """S masks on the input of the last linear layer, folded into S versions of its weights."""
-
-    network: Network
-    before: nn.Sequential
-    heads: LinearSamples
-
-    def read(self, images_NCHW: Tensor) -> Reading:
-        """Return log_probs_SNC and features_ND, both float32; one pass through the trunk."""
-        features_ND = self.network.trunk(images_NCHW)
-        return Reading(self.heads.log_probs(self.before(features_ND)), features_ND.float())
 
 
 @dataclass(frozen=True)
@@ -71,7 +57,7 @@ def check_dropout(network: Network, _parameters: Mapping[str, Value]) -> None:
         raise RecipeError("posterior", reason, "use a network with dropout above 0, or laplace or committee")
 
 
-def make_mc_dropout(fitted: Fitted) -> FoldedDropout | MaskedDropout:
+def make_mc_dropout(fitted: Fitted) -> SampledLastLayer | MaskedDropout:
     """Draw S masks, each kept for every image that is ever read (consistent dropout), so images can be compared.
 
     A unit is silenced with the layer's probability p and otherwise scaled by 1 / (1 - p), as in fitting; batch-norm
@@ -94,7 +80,7 @@ def make_mc_dropout(fitted: Fitted) -> FoldedDropout | MaskedDropout:
             weights_CH = linear.weight.detach()
             biases_C = linear.bias.detach() if linear.bias is not None else weights_CH.new_zeros(len(weights_CH))
             heads = LinearSamples.of(weights_CH * masks[dropout].unsqueeze(1), biases_C.expand(samples, -1))
-            return FoldedDropout(network, nn.Sequential(*before).eval(), heads)
+            return SampledLastLayer(network, nn.Sequential(*before).eval(), heads)
     return MaskedDropout(network, masks)
 
 
