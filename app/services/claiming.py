@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import exists, func, insert, literal, select, update
+from sqlalchemy import Select, exists, func, insert, literal, select, union_all, update
 from sqlalchemy.orm import Session
 
 from app.errors import BadInput
@@ -69,12 +69,12 @@ def claim(
         return []
     taken = _take_orphans(session, project_id, user_id, count, lease_seconds=lease_seconds, orphans_after=orphans_after)
     room = min(count - len(taken), _labels_left(session, project))
-    taken += _take(session, project_id, user_id, room, lease_seconds, reserve=False)
-    if reserves and (room := min(room, count - len(taken))) > 0:
+    ahead = 0
+    if reserves and room > 0:
         ahead = room if rounds.is_open(session, project_id) else _reserve_room(session, project_id, user_id)
-        taken += _take(session, project_id, user_id, min(room, ahead), lease_seconds, reserve=True)
+    taken += _take(session, project_id, user_id, room, lease_seconds, reserves=ahead)
     if len(taken) < count and return_expired(session, project_id):
-        taken += _take(session, project_id, user_id, min(room, count - len(taken)), lease_seconds, reserve=False)
+        taken += _take(session, project_id, user_id, min(room, count - len(taken)), lease_seconds)
     return asks_of(session, taken)
 
 
@@ -124,25 +124,23 @@ def asks_of(session: Session, query_ids: Sequence[int]) -> list[Ask]:
 
 
 def _take(
-    session: Session, project_id: int, user_id: int, count: int, lease_seconds: float, *, reserve: bool
+    session: Session, project_id: int, user_id: int, count: int, lease_seconds: float, *, reserves: int = 0
 ) -> list[int]:
+    """Lease up to ``count`` queries, at most ``reserves`` of them beyond the batch.
+
+    It is one statement, so it sees one ranking: in two, a round that ends between them would hand out the new reserve
+    before the new batch.
+    """
     if count <= 0:
         return []
-    held = exists().where(Lease.query_id == Query.id, Lease.user_id == user_id)
-    seen = exists().where(Annotation.image_id == Query.image_id, Annotation.user_id == user_id, *standing())
-    picked = (
-        select(Query.id)
-        .where(Query.project_id == project_id, Query.open_answers > 0, Query.reserve.is_(reserve), ~held, ~seen)
-        .order_by(Query.rank, Query.id)
-        .limit(count)
-        .with_for_update(skip_locked=True, key_share=True)
-        .cte("picked")
-    )
+    batch = _pickable(project_id, user_id, reserve=False).limit(count).cte("batch")
+    taken = select(func.count()).select_from(batch).scalar_subquery()
+    beyond = _pickable(project_id, user_id, reserve=True).limit(func.least(reserves, count - taken)).cte("beyond")
     lowered = (
         update(Query)
-        .where(Query.id.in_(select(picked.c.id)))
+        .where(Query.id.in_(union_all(select(batch.c.id), select(beyond.c.id))))
         .values(open_answers=Query.open_answers - 1)
-        .returning(Query.id, Query.rank)
+        .returning(Query.id, Query.reserve, Query.rank)
         .cte("lowered")
     )
     leased = (
@@ -154,11 +152,23 @@ def _take(
                 lowered.c.id,
                 literal(user_id),
                 func.now() + timedelta(seconds=lease_seconds),
-            ).order_by(lowered.c.rank, lowered.c.id),
+            ).order_by(lowered.c.reserve, lowered.c.rank, lowered.c.id),
         )
         .returning(Lease.query_id)
     )
     return list(session.scalars(leased, execution_options={"synchronize_session": False}).all())
+
+
+def _pickable(project_id: int, user_id: int, *, reserve: bool) -> Select[int]:
+    """Return the queries that a person may take, locked, in the ranking's order."""
+    held = exists().where(Lease.query_id == Query.id, Lease.user_id == user_id)
+    seen = exists().where(Annotation.image_id == Query.image_id, Annotation.user_id == user_id, *standing())
+    return (
+        select(Query.id)
+        .where(Query.project_id == project_id, Query.open_answers > 0, Query.reserve.is_(reserve), ~held, ~seen)
+        .order_by(Query.rank, Query.id)
+        .with_for_update(skip_locked=True, key_share=True)
+    )
 
 
 def _take_orphans(

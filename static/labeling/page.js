@@ -59,6 +59,7 @@ const queue = new Queue((count) => api.claim(count), {
     labeler.refresh();
   },
   isKnown: (id) => labeler.knows(id),
+  release: (queryIds) => api.release(queryIds),
   mayClaim: () => !isAway && !outbox.halted && document.visibilityState === "visible",
 });
 
@@ -152,15 +153,10 @@ function hear(event) {
     clearTimeout(newsTimer);
     newsTimer = event.state === "done" ? setTimeout(endNews, WORKER_NEWS_MS) : 0;
   }
-  if (event.kind === "round" && event.state === "done") tradeForRound(event.number);
+  // what is held ahead of the image on screen goes back for the new model's queries
+  if (event.kind === "round" && event.state === "done") queue.giveUpBefore(event.number);
   if (event.kind === "labels") hearLabels(event);
   else if (event.kind !== "progress") queue.refillWithin(0);
-}
-
-/** What is held ahead of the image on screen goes back for the new model's queries. @param {number} round */
-function tradeForRound(round) {
-  const old = queue.giveUpBefore(round);
-  if (old.length) api.release(old);
 }
 
 function endNews() {

@@ -19,7 +19,7 @@ const LONGEST_IMAGE_WAIT_MS = 4_000;
  * @typedef {{query: Query, image: HTMLImageElement, state: "loading"|"decoded"|"broken",
  *   wanted: boolean}} Held
  * @typedef {{changed: () => void, claimed: (reply: any) => void, failed: (failure: Failure) => void,
- *   isKnown: (queryId: number) => boolean, mayClaim: () => boolean}} Listener
+ *   isKnown: (queryId: number) => boolean, mayClaim: () => boolean, release: (queryIds: number[]) => void}} Listener
  */
 
 export class Queue {
@@ -30,6 +30,7 @@ export class Queue {
   #wait = FIRST_WAIT_MS;
   #timer = 0;
   #due = Infinity;
+  #newestRound = 0; // whose queries are ready, as far as this page has heard
   /** @type {Held[]} */
   held = [];
 
@@ -64,15 +65,17 @@ export class Queue {
   }
 
   /**
-   * Give up the queries of rankings before this round's, because the new model asks better ones.
+   * Give up the queries of rankings before this round's, because the new model asks better ones; those that a claim
+   * under way still brings are given up as well.
    *
-   * @param {number} round @returns {number[]} their ids, to be released
+   * @param {number} round
    */
   giveUpBefore(round) {
+    this.#newestRound = Math.max(this.#newestRound, round);
     const old = this.held.filter(({ query }) => query.round < round);
     old.forEach(letGo);
     this.held = this.held.filter(({ wanted }) => wanted);
-    return old.map(({ query }) => query.query_id);
+    if (old.length) this.#listener.release(old.map(({ query }) => query.query_id));
   }
 
   /** Ask when few are left, unless the last reply said that there is no more; then a timer asks. */
@@ -108,8 +111,11 @@ export class Queue {
     this.#asking = true;
     this.#askAfter = false;
     const asked = AHEAD - this.held.length;
+    const newestRound = this.#newestRound;
     try {
-      this.#fill(await this.#claim(asked), asked);
+      const reply = await this.#claim(asked);
+      const outOfDate = this.#newestRound > newestRound ? this.#newestRound : 0; // a new ranking came meanwhile
+      this.#fill(reply, asked, outOfDate);
     } catch (failure) {
       if (!(failure instanceof Failure)) throw failure;
       this.#listener.failed(failure);
@@ -120,10 +126,16 @@ export class Queue {
     if (this.#askAfter && this.held.length < REFILL_BELOW) void this.#ask();
   }
 
-  #fill(reply, asked) {
+  /** @param {any} reply @param {number} asked @param {number} outOfDate queries of rounds before are given up */
+  #fill(reply, asked, outOfDate) {
     const mine = new Set(this.held.map(({ query }) => query.query_id));
-    const fresh = reply.queries.filter(({ query_id: id }) => !mine.has(id) && !this.#listener.isKnown(id));
+    const isNew = ({ query_id: id }) => !mine.has(id) && !this.#listener.isKnown(id);
+    const [old, fresh] = split(reply.queries.filter(isNew), ({ round }) => round < outOfDate);
     this.held.push(...fresh.map((query) => this.hold(query)));
+    if (old.length) {
+      this.#listener.release(old.map(({ query_id: id }) => id));
+      this.#askAfter = true;
+    }
     if (fresh.length) this.#wait = FIRST_WAIT_MS;
     if (fresh.length < asked) this.#askLater();
     this.#listener.claimed(reply);
@@ -170,4 +182,8 @@ export class Queue {
 /** Stop trying to fetch an image that nobody will see. @param {Held} item */
 export function letGo(item) {
   item.wanted = false;
+}
+
+function split(items, isFirst) {
+  return [items.filter(isFirst), items.filter((item) => !isFirst(item))];
 }

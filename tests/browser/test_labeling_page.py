@@ -14,8 +14,8 @@ from uuid import uuid4
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, Dialog, Page, Route, expect, sync_playwright
-from sqlalchemy import func, select, update
+from playwright.sync_api import APIResponse, Browser, BrowserContext, Dialog, Page, Route, expect, sync_playwright
+from sqlalchemy import exists, func, select, update
 
 from app.database import Database
 from app.events import Bus
@@ -633,6 +633,30 @@ def test_reserve_queries_are_marked(stage: Stage, open_page: Open) -> None:
     expect(page.locator("[data-part=progress]")).to_contain_text("ahead of the next batch")
 
 
+def end_the_round(web: WebServer, scene: Scene) -> list[int]:
+    """End the project's round with a ranking of its unasked images, and tell open pages; return the ranking."""
+    with telling(web) as told, told.transaction() as session:
+        begun = rounds.begin(session, lock_project(session, scene.project_id))
+        assert begun is not None
+        unasked = ~exists().where(Query.image_id == Image.id)
+        unasked_images = select(Image.id).where(Image.project_id == scene.project_id, unasked).order_by(Image.row)
+        ranking = list(session.scalars(unasked_images))
+        measured = {"test_accuracy": 0.941, "test_accuracy_low": 0.93, "test_accuracy_high": 0.95}
+        ranked = [RankedImage(image_id, QuerySource.ACQUISITION) for image_id in ranking]
+        assert rounds.finish(session, begun.id, begun.attempt, RoundResult(ranked, 5, {}, measured))
+        session.commit()
+    return ranking
+
+
+def old_queries_are_closed(database: Database, scene: Scene) -> bool:
+    newest = select(func.max(Query.round_id)).where(Query.project_id == scene.project_id).scalar_subquery()
+    left = select(func.count()).where(
+        Query.project_id == scene.project_id, Query.round_id != newest, Query.closed_at.is_(None)
+    )
+    with database.transaction() as session:
+        return session.scalar(left) == 0
+
+
 def test_the_new_models_queries_come_as_soon_as_its_round_is_done(
     stage: Stage, open_page: Open, web: WebServer, database: Database
 ) -> None:
@@ -641,25 +665,39 @@ def test_the_new_models_queries_come_as_soon_as_its_round_is_done(
     seen = label(page, "1")
     on_screen = see(page, seen)
     until(lambda: scene.leases() >= 3, 10, "reserve queries are held ahead")
-    with telling(web) as told, told.transaction() as session:
-        begun = rounds.begin(session, lock_project(session, scene.project_id))
-        assert begun is not None
-        spare = session.scalars(
-            select(Image.id).where(Image.project_id == scene.project_id, Image.row >= 7).order_by(Image.row)
-        ).all()
-        ranking = [RankedImage(image_id, QuerySource.ACQUISITION) for image_id in spare]
-        measured = {"test_accuracy": 0.941, "test_accuracy_low": 0.93, "test_accuracy_high": 0.95}
-        assert rounds.finish(session, begun.id, begun.attempt, RoundResult(ranking, 5, {}, measured))
-        session.commit()
+    ranking = end_the_round(web, scene)
     expect(page.locator("[data-part=worker]")).to_contain_text("94.1%")
     expect(page.locator("[data-part=progress]")).to_contain_text("round 1")
     assert see(page) == on_screen, "what is on screen stays"
-    assert label(page, "23", None) == spare[0]
-    with database.transaction() as session:
-        left = select(func.count()).where(Query.round_id != begun.id, Query.closed_at.is_(None))
-        until(
-            lambda: session.scalar(left.where(Query.project_id == scene.project_id)) == 0, 10, "old queries are closed"
-        )
+    assert label(page, "23", None) == ranking[0]
+    until(lambda: old_queries_are_closed(database, scene), 10, "old queries are closed")
+
+
+def test_old_queries_that_arrive_after_the_round_is_done_are_given_back(
+    stage: Stage, open_page: Open, web: WebServer, database: Database
+) -> None:
+    scene = stage(queries=1, reserve=6, spare=20)
+    page = open_page(scene)
+    see(page)
+    late: list[tuple[Route, APIResponse]] = []
+
+    def hold_back(route: Route) -> None:
+        reply = route.fetch()
+        if reply.json()["queries"] and not late:
+            late.append((route, reply))
+        else:
+            route.fulfill(response=reply)
+
+    page.route("**/claim", hold_back)
+    seen = label(page, "1")
+    on_screen = see(page, seen)
+    until(lambda: (page.wait_for_timeout(20), late)[1], 10, "more reserve queries are on their way")
+    ranking = end_the_round(web, scene)
+    expect(page.locator("[data-part=worker]")).to_contain_text("94.1%")
+    [(route, reply)] = late
+    route.fulfill(response=reply)
+    assert label(page, "23", None) == ranking[0], on_screen
+    until(lambda: (page.wait_for_timeout(20), old_queries_are_closed(database, scene))[1], 10, "old ones are closed")
 
 
 def test_an_image_that_cannot_be_fetched_does_not_block_the_page(stage: Stage, open_page: Open) -> None:

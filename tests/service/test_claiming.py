@@ -9,13 +9,26 @@ from threading import Barrier
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import event, exists, func, select, update
 
 from app.database import Database
-from app.records import Annotation, Lease, Outcome, ProjectState, Query, Round, RoundState
-from app.services import claiming, labeling, projects
+from app.records import (
+    Annotation,
+    Image,
+    Lease,
+    Outcome,
+    ProjectState,
+    Query,
+    QuerySource,
+    Round,
+    RoundReason,
+    RoundState,
+)
+from app.services import claiming, labeling, projects, rounds
 from app.services.claiming import Ask
 from app.services.labeling import Answer
+from app.services.locks import lock_project
+from app.services.rounds import RankedImage, RoundResult
 from tests.factories import classes_of, make_project, make_round, make_user
 
 LEASE = 60.0
@@ -37,10 +50,10 @@ def answer(database: Database, project_id: int, user_id: int, query_id: int, out
 
 
 def scene(
-    database: Database, people: int, *, queries: int = 20, reserve: int = 0, overlap: int = 1
+    database: Database, people: int, *, queries: int = 20, reserve: int = 0, overlap: int = 1, spare: int = 0
 ) -> tuple[int, list[int]]:
     with database.transaction() as session:
-        project = make_project(session, images=queries + reserve, overlap=overlap)
+        project = make_project(session, images=queries + reserve + spare, overlap=overlap)
         make_round(session, project, queries, reserve)
         users = [make_user(session).id for _ in range(people)]
         session.commit()
@@ -123,6 +136,57 @@ def test_a_batch_comes_before_its_reserve_and_little_reserve_is_handed_out_ahead
     project_id, [user_id] = scene(database, 1, queries=5, reserve=10)
     asks = claim(database, project_id, user_id, 15)
     assert [ask.reserve for ask in asks] == [False] * 5 + [True] * claiming.RESERVE_AHEAD
+
+
+def test_a_round_that_ends_during_a_claim_never_puts_its_reserve_before_its_batch(database: Database) -> None:
+    told = []
+    while True:  # the round ends before the first statement of a claim, then before the second, ...
+        project_id, [user_id] = scene(database, 1, queries=0, reserve=4, spare=4)
+        asks, has_ended = claim_while_a_round_ends(database, project_id, user_id, before_statement=len(told))
+        if not has_ended:
+            break
+        told.append([(ask.round_number, ask.reserve) for ask in asks])
+    old, new = [(0, True)] * 4, [(1, False)] * 3 + [(1, True)]
+    assert told[0] == new, "the claim came after the round"
+    assert all(asks in (old, new) for asks in told), told
+    assert len(told) >= 4, "a claim is several statements"
+
+
+def claim_while_a_round_ends(
+    database: Database, project_id: int, user_id: int, *, before_statement: int
+) -> tuple[list[Ask], bool]:
+    """Claim four queries, and have a round end before the claim's statement of this number.
+
+    Once the claim only reads what it took, no round can end before its commit; then, the answer says, none did.
+    """
+    with database.transaction() as session:
+        rounds.request_if_due(session, lock_project(session, project_id), RoundReason.ASKED_BY_ADMIN)
+        session.commit()
+    statements, has_ended = 0, False
+
+    def end_in_between(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        nonlocal statements, has_ended
+        if statements == before_statement and "JOIN images" not in statement:
+            has_ended = True
+            end_round(database, project_id)
+        statements += 1
+
+    with database.transaction() as session:
+        event.listen(session.connection(), "before_cursor_execute", end_in_between)
+        asks = claiming.claim(session, project_id, user_id, 4, LEASE)
+        session.commit()
+    return asks, has_ended
+
+
+def end_round(database: Database, project_id: int) -> None:
+    with database.transaction() as session:
+        begun = rounds.begin(session, lock_project(session, project_id))
+        assert begun is not None
+        free = ~exists().where(Query.image_id == Image.id)
+        images = session.scalars(select(Image.id).where(Image.project_id == project_id, free).order_by(Image.row))
+        ranking = [RankedImage(image_id, QuerySource.ACQUISITION) for image_id in images]
+        assert rounds.finish(session, begun.id, begun.attempt, RoundResult(ranking, 3, {}, None))
+        session.commit()
 
 
 def test_while_a_round_is_open_the_reserve_keeps_people_going(database: Database) -> None:
