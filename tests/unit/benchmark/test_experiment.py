@@ -43,7 +43,8 @@ budget = { labels = 30 }
 def test_every_experiment_of_ours_can_be_read_at_both_scales(name: str, scale: Scale) -> None:
     experiment = load_experiment(name, scale)
     assert experiment.name == name
-    assert experiment.arm(experiment.baseline).recipe["acquisition"] == "random"
+    if experiment.budget.labels > experiment.seed_set.count:  # else nothing is asked about, so no arm asks at random
+        assert experiment.arm(experiment.baseline).recipe["acquisition"] == "random"
     for arm in experiment.arms:
         assert experiment.recipe_of(arm, 7).seed == 7
 
