@@ -15,7 +15,21 @@ from fastapi import Depends, FastAPI
 from app.database import Database
 from app.errors import BadInput
 from app.events import Bus
-from app.pages import errors, health, history, images, labeling, live, new_project, people, project, projects, sign_in
+from app.pages import (
+    errors,
+    health,
+    history,
+    images,
+    labeling,
+    labeling_settings,
+    language,
+    live,
+    new_project,
+    people,
+    project,
+    projects,
+    sign_in,
+)
 from app.pages.closing import Closing
 from app.pages.guards import SecurityHeaders
 from app.pages.limits import BodyLimit, Tries
@@ -53,11 +67,12 @@ def create_app(settings: Settings) -> FastAPI:
 
     app.mount("/static", Static(directory=STATIC), name="static")
     app.include_router(health.router)
-    app.include_router(sign_in.router, dependencies=[Depends(check_form_token)])
+    for page in (sign_in, language):
+        app.include_router(page.router, dependencies=[Depends(check_form_token)])
     # the role is checked before the form is read, so that nobody uploads what they may not
     for page in (new_project, people):
         app.include_router(page.router, dependencies=[Depends(current_admin), Depends(check_form_token)])
-    for page in (projects, project, live, history, labeling, images):
+    for page in (projects, project, live, history, labeling, labeling_settings, images):
         app.include_router(page.router, dependencies=[Depends(current_person), Depends(check_form_token)])
     return app
 

@@ -19,7 +19,7 @@ from tests.service.web import HTMX, JSON, Web, make_history, token_of, web
 
 __all__ = ["web"]
 
-OPEN = {"health", "sign_in"}
+OPEN = {"health", "language", "sign_in"}
 ADMIN_PAGES = ("/people", "/projects/new")
 
 
@@ -119,9 +119,11 @@ def test_a_form_that_is_too_large_is_refused(web: Web) -> None:
     ("path", "most"),
     [
         ("/", 4),
-        ("/projects/{id}", 11),
+        ("/projects/{id}", 12),
         ("/projects/{id}/live", 11),
         ("/projects/{id}/controls", 11),
+        ("/projects/{id}/label", 3),
+        ("/projects/{id}/answers", 3),
         ("/projects/{id}/rounds", 5),
         ("/projects/{id}/rounds/1", 6),
         ("/people", 2),

@@ -119,6 +119,7 @@ def step(
     progress: Report = lambda _progress: None,
     deadline: float | None = None,
     device: torch.device | str | None = None,
+    neighbours: int = 0,
 ) -> StepResult:
     """Run one round on a snapshot.
 
@@ -134,6 +135,7 @@ def step(
         progress: called after each epoch and each chunk, in this thread.
         deadline: ``time.monotonic()`` seconds after which fitting stops with the best weights so far.
         device: where to compute; by default CUDA if there is one, else the CPU.
+        neighbours: how many of the nearest labelled images to name for each ranked row.
     Raises:
         RecipeError: a choice that cannot work on these images, or a loss that stopped being finite.
         BadInput: fewer than two classes, or a parent that is not a model file.
@@ -160,7 +162,7 @@ def step(
     posterior = this.posterior(learning)
     evaluation, seconds_evaluate = this.evaluate(posterior), watch.lap()
     pool, seconds_score = this.score(posterior), watch.lap()
-    ranking, scores = this.rank(posterior, pool, count), pool.scores_N.to(torch.float32).numpy()
+    ranking, scores = this.rank(posterior, pool, count, neighbours), pool.scores_N.to(torch.float32).numpy()
     return StepResult(
         weights, fit, evaluation, ranking, scores, seconds_fit, seconds_evaluate, seconds_score, watch.lap(), table
     )
@@ -281,12 +283,14 @@ class _Round:
             progress=self._report_images(Stage.SCORING),
         )
 
-    def rank(self, posterior: Posterior, pool: PoolScores, count: int) -> Ranking:
+    def rank(self, posterior: Posterior, pool: PoolScores, count: int, neighbours: int = 0) -> Ranking:
         known, candidates = (
             Known(posterior, self.device, pool, self.snapshot.labelled_rows),
             self.snapshot.candidate_rows,
         )
-        ranking = rank_by_scores(self.recipe, self.inputs, candidates, known, count=count, round_number=self.number)
+        ranking = rank_by_scores(
+            self.recipe, self.inputs, candidates, known, count=count, round_number=self.number, neighbours=neighbours
+        )
         self.progress(Progress(Stage.SELECTING, len(ranking.rows), len(ranking.rows)))
         return ranking
 
