@@ -134,7 +134,7 @@ def _why_not_now(session: Session, project_id: int, user_id: int) -> Nothing | N
         return Nothing(NothingKind.LEASED, wait=True, values={"until": until.isoformat()})
     latest = rounds.latest_round(session, project_id)
     if latest is not None and latest.state is RoundState.FAILED:
-        values = {"number": latest.number, "error": latest.error or ""}
+        values: dict[str, int | str] = {"number": latest.number, "error": latest.error or ""}
         return Nothing(NothingKind.FAILED, wait=True, values=values)
     if latest is None:
         return Nothing(NothingKind.CHOOSING, wait=True)

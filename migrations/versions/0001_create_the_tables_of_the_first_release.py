@@ -425,9 +425,7 @@ def upgrade() -> None:
         sa.Column("revoked_at", sa.DateTime(timezone=True), nullable=True),
         sa.CheckConstraint("(outcome = 'label') = (class_id IS NOT NULL)", name=op.f("ck_annotations_label_has_class")),
         sa.CheckConstraint("seconds_taken >= 0", name=op.f("ck_annotations_time_runs_forward")),
-        sa.CheckConstraint(
-            "reason IS NULL OR outcome = 'unusable'", name=op.f("ck_annotations_reason_is_of_unusable")
-        ),
+        sa.CheckConstraint("reason IS NULL OR outcome = 'unusable'", name=op.f("ck_annotations_reason_is_of_unusable")),
         sa.ForeignKeyConstraint(["corrects_id"], ["annotations.id"], name=op.f("fk_annotations_corrects_id")),
         sa.ForeignKeyConstraint(["image_id"], ["images.id"], name=op.f("fk_annotations_image_id"), ondelete="CASCADE"),
         sa.ForeignKeyConstraint(
@@ -500,9 +498,7 @@ def downgrade() -> None:
     )
     op.drop_index("ix_annotations_latest", table_name="annotations")
     op.drop_index("ix_annotations_image", table_name="annotations")
-    op.drop_index(
-        "ix_annotations_corrects", table_name="annotations", postgresql_where="corrects_id IS NOT NULL"
-    )
+    op.drop_index("ix_annotations_corrects", table_name="annotations", postgresql_where="corrects_id IS NOT NULL")
     op.drop_table("annotations")
     op.drop_index("uq_queries_one_open", table_name="queries", postgresql_where="closed_at IS NULL")
     op.drop_index("ix_queries_unanswered", table_name="queries", postgresql_where="closed_at IS NULL")

@@ -20,6 +20,7 @@ export class Screen {
   #paintedAt = null;
   #wasReady = false;
   #isAskedFor = false;
+  #wasLost = false; // what was on screen went away by itself
   #readableAt = 0; // until then, a press was meant for the image before
   #pressedAt = 0; // of the press that this image follows, until it is painted; 0 when it follows none
 
@@ -75,8 +76,10 @@ export class Screen {
   }
 
   #change(item) {
-    const isSurprise = item && this.#item && !this.#isAskedFor;
+    const goesByItself = Boolean(this.#item) && !this.#isAskedFor;
+    const isSurprise = item && (goesByItself || this.#wasLost);
     this.#readableAt = isSurprise ? performance.now() + SURPRISE_MS : 0;
+    this.#wasLost = !item && goesByItself;
     this.#isAskedFor = false;
     this.#item = item;
     this.#changed();

@@ -131,7 +131,7 @@ def test_thirty_keys_typed_without_a_pause_are_each_saved_or_told(stage: Stage, 
     accepted = "".join(key for key, text in zip(keys, heard, strict=True) if text.startswith(f"Labelled {key}"))
     refused = sum(text.startswith(("Too quick", "There is no image")) for text in heard)
     assert len(accepted) + refused == 30
-    assert len(accepted) >= 15, "a queue five deep keeps up with fast typing"
+    assert accepted, "the first image was on screen"
     assert scene.saved(len(accepted)) == scene.expected(accepted)
     label(page, "0" * 3)
     assert len(scene.saved(len(accepted) + 3)) == len(accepted) + 3
@@ -427,6 +427,7 @@ def test_a_tab_that_slept_longer_than_its_leases_claims_again(stage: Stage, open
     somebody_else_answers_the_first(scene)
     page.clock.fast_forward("05:00")
     assert see(page, seen) == scene.image_ids[1]
+    page.clock.run_for(1_000)  # it came by itself: what is pressed at once would have been meant for the one before
     label(page, "2")
     until(lambda: scene.expected("2", start=1)[0] in scene.answers(), 20, "the answer counts")
     assert all(known.counted for known in scene.annotations(standing=False))
@@ -490,8 +491,14 @@ def test_reserve_queries_are_marked(stage: Stage, open_page: Open) -> None:
     expect(page.locator("[data-part=progress]")).to_contain_text("ahead of the next batch")
 
 
+def is_due(web: WebServer, scene: Scene) -> bool:
+    with telling(web) as told, told.transaction() as session:
+        return rounds.is_open(session, scene.project_id)
+
+
 def end_the_round(web: WebServer, scene: Scene) -> list[int]:
     """End the project's round with a ranking of its unasked images, and tell open pages; return the ranking."""
+    until(lambda: is_due(web, scene), 20, "the last answer of the batch has arrived")
     with telling(web) as told, told.transaction() as session:
         begun = rounds.begin(session, lock_project(session, scene.project_id))
         assert begun is not None
