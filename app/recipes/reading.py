@@ -13,9 +13,10 @@ from app.recipes.choices import Group, Parameter, Value, integer, listed, number
 from app.recipes.fittings import FITTINGS
 from app.recipes.networks import NETWORKS
 from app.recipes.posteriors import POSTERIORS
+from app.recipes.pseudo_labelers import PSEUDO_LABELERS
 from app.recipes.selections import SELECTIONS
 
-GROUPS: tuple[Group, ...] = (NETWORKS, POSTERIORS, ACQUISITIONS, SELECTIONS, FITTINGS)
+GROUPS: tuple[Group, ...] = (NETWORKS, POSTERIORS, ACQUISITIONS, SELECTIONS, FITTINGS, PSEUDO_LABELERS)
 
 SIZES: tuple[Parameter, ...] = (
     integer("batch_size", 20, 1, 10_000, "Images asked about in one round."),
@@ -76,6 +77,7 @@ class Recipe:
     acquisition: Pick
     selection: Pick
     fitting: Pick
+    pseudo_labeler: Pick
     batch_size: int
     seed_set: int
     image_side: int

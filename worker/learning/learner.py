@@ -7,9 +7,10 @@ randomness derives from the recipe's seed, the round's number and the stage, so 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from worker.learning.fitting.splitting import stratified_split
 from worker.learning.networks import Network, NetworkSpec
 from worker.learning.pool import ImageRows, Images, Rows, check_images, check_rows, take
 from worker.learning.posteriors import POSTERIORS, Fitted, Posterior, members_wanted, read_chunks
+from worker.learning.pseudo_labelers import PseudoLabels
 from worker.learning.ranking import Known, Ranking, rank_by_scores, rank_cold
 from worker.learning.scoring import PoolScores, score_rows
 from worker.learning.selections import SELECTIONS
@@ -60,6 +62,10 @@ class Snapshot:
     ``images_NHWC`` holds all images of the project as uint8 at the recipe's ``image_side``, in memory or memory-mapped;
     everything else is int64 rows of it, and classes from 0 to ``class_count`` - 1. ``candidate_rows`` may be asked
     about: unlabelled, not pending, usable, of the pool split. The test rows may be none.
+
+    ``pseudo`` are the labels that earlier models gave and that still stand; their rows are not labelled and may be
+    candidates. ``is_drawn_N`` says which labelled rows were drawn uniformly (seed set and random queries), a fair sample
+    of the pool; None when nobody knows. ``is_spent`` says that no human labels are left in the budget.
     """
 
     images_NHWC: Images
@@ -69,6 +75,9 @@ class Snapshot:
     candidate_rows: Rows
     test_rows: Rows = field(default_factory=lambda: np.empty(0, np.int64))
     test_labels: Rows = field(default_factory=lambda: np.empty(0, np.int64))
+    pseudo: PseudoLabels = field(default_factory=PseudoLabels.none)
+    is_drawn_N: np.ndarray | None = None
+    is_spent: bool = False
 
     def __post_init__(self) -> None:
         check_images(self.images_NHWC)
@@ -90,7 +99,9 @@ class StepResult:
     ``weights``, ``fit`` and ``evaluation`` are None on a cold start; ``evaluation`` also without test rows. Of a
     committee, ``weights`` hold all members and ``fit`` reports the first. ``scores`` [N] float32 belong to the
     snapshot's ``candidate_rows``, one each. ``features`` is what a frozen trunk has read so far, for the next round;
-    None with a trained one.
+    None with a trained one. ``pseudo`` are all labels of models that stand from now on, in place of the snapshot's;
+    None when the recipe has no pseudo-labeler. ``pseudo_report`` says in plain JSON values how they were chosen, such
+    as the ``threshold``, or the ``reason`` why there are none.
     """
 
     weights: bytes | None
@@ -103,6 +114,8 @@ class StepResult:
     seconds_score: float
     seconds_select: float
     features: FeatureTable | None = None
+    pseudo: PseudoLabels | None = None
+    pseudo_report: Mapping[str, Any] = field(default_factory=dict)
 
 
 Report = Callable[[Progress], None]
