@@ -77,7 +77,7 @@ def read_torchvision(name: str, folder: Path) -> list[ImageSet]:
 
 
 def list_caltech101(folder: Path) -> ImageFiles:
-    """Return the 8,677 photos of the 101 classes of Caltech-101, which come undivided; the background class is left out.
+    """Return the photos of Caltech-101's 101 classes, which come undivided; the background class is left out.
 
     They lie as torchvision and the published archive lay them: ``caltech101/101_ObjectCategories`` or
     ``caltech-101/101_ObjectCategories`` within the folder, or that folder itself, with a folder for each class.

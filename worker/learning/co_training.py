@@ -76,9 +76,7 @@ def find_teachers(probs_A_NC: Tensor, probs_B_NC: Tensor, threshold: float) -> T
     is_A_N = differs_N & (sure_A_N >= threshold) & (sure_B_N < threshold)
     is_B_N = differs_N & (sure_B_N >= threshold) & (sure_A_N < threshold)
     teachers_N = torch.full_like(classes_A_N, NOBODY).masked_fill(is_A_N, 0).masked_fill(is_B_N, 1)
-    return Teaching(
-        teachers_N, torch.where(is_B_N, classes_B_N, classes_A_N), torch.where(is_B_N, sure_B_N, sure_A_N)
-    )
+    return Teaching(teachers_N, torch.where(is_B_N, classes_B_N, classes_A_N), torch.where(is_B_N, sure_B_N, sure_A_N))
 
 
 def source_of(epoch: int, condition: int, own_epochs: str) -> Source:
@@ -125,6 +123,11 @@ class PairEpoch:
     losses: tuple[float, float] | None
     networks: tuple[Network, Network]
 
+    @property
+    def loss(self) -> float | None:
+        """Return the mean of both losses."""
+        return None if self.losses is None else sum(self.losses) / 2
+
     def as_json(self) -> dict[str, Any]:
         """Return the epoch as plain JSON values by name."""
         sizes = {"taken_a": len(self.taken[0]), "taken_b": len(self.taken[1])}
@@ -156,7 +159,7 @@ def co_train(
         inputs: all images.
         rows: the unlabelled ones.
         pick: the pseudo-labeler ``co_training`` and its parameters.
-        fitting: the supervised fitting, for its minibatches, learning rate, augmentation and weights of classes.
+        fitting: the supervised fitting, for its minibatches, weight decay, augmentation and weights of classes.
         device: where the networks are.
         deadline: ``time.monotonic()`` seconds after which no further epoch starts; at least one is run.
         on_epoch: called before the first epoch and after each.
@@ -165,6 +168,7 @@ def co_train(
     References: source C.
     """
     networks = (pupils[0].network, pupils[1].network)
+    fitting = Pick(fitting.name, {**fitting.parameters, "learning_rate": pick.number("learning_rate")})
     optimizers = tuple(make_optimizer(network, fitting) for network in networks)
     nothing = (PseudoLabels.none(), PseudoLabels.none())
     last = PairEpoch(0, Source.NOBODY, nothing, None, networks)
@@ -177,8 +181,8 @@ def co_train(
         losses = list[float]()
         for own, (pupil, optimizer) in enumerate(zip(pupils, optimizers, strict=True)):
             taught = taken[own if source is Source.OWN else 1 - own]
-            lesson = _lesson(pupil, inputs, taught, pick, fitting, device)
-            losses.append(_learn(lesson, optimizer, epoch))
+            data = _what_to_learn(pupil.labelled, inputs, taught, pick, fitting)
+            losses.append(_learn(pupil, data, fitting, optimizer, device, epoch=epoch))
         last = PairEpoch(epoch, source, taken, (losses[0], losses[1]), networks)
         on_epoch(last)
     return last
@@ -213,22 +217,23 @@ def take_sure(
     return first, second
 
 
-def _lesson(
-    pupil: Pupil, inputs: Images, taught: PseudoLabels, pick: Pick, fitting: Pick, device: torch.device
-) -> Lesson:
-    data = pupil.labelled
+def _what_to_learn(
+    labelled: TrainingSet, inputs: Images, taught: PseudoLabels, pick: Pick, fitting: Pick
+) -> TrainingSet:
+    data, device = labelled, labelled.labels_N.device
     if len(taught):
         labels_K = torch.from_numpy(taught.labels).to(device)
         data = data.joined(TrainingSet(take(inputs, taught.rows, device), labels_K), pick.number("weight"))
-    if fitting.text("class_weights") == "balanced":
-        data = balance(data)
-    nothing = pupil.labelled.at(torch.empty(0, dtype=torch.int64, device=device))
-    return Lesson(pupil.network, data, nothing, fitting, pupil.generator, device, None, lambda _report: None)
+    return balance(data) if fitting.text("class_weights") == "balanced" else data
 
 
-def _learn(lesson: Lesson, optimizer: Adam, epoch: int) -> float:
-    with global_seed(lesson.generator, lesson.device), cores_for_steps(lesson.training, lesson.pick):
+def _learn(
+    pupil: Pupil, data: TrainingSet, fitting: Pick, optimizer: Adam, device: torch.device, *, epoch: int
+) -> float:
+    nothing = data.at(torch.empty(0, dtype=torch.int64, device=device))
+    lesson = Lesson(pupil.network, data, nothing, fitting, pupil.generator, device, None, lambda _report: None)
+    with global_seed(pupil.generator, device), cores_for_steps(data, fitting):
         loss, _ = run_epoch(lesson, optimizer)
-    lesson.network.eval()
-    check_loss(EpochReport(epoch, loss, lesson.pick.number("learning_rate")))
+    pupil.network.eval()
+    check_loss(EpochReport(epoch, loss, fitting.number("learning_rate")))
     return loss

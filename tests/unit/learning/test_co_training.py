@@ -7,7 +7,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn import functional
 
+from app.errors import RecipeError
+from app.recipes import PSEUDO_LABELERS, parse_pick
 from tests.unit.learning.factories import CPU, make_blobs, make_fitting, make_network, make_training_set
 from worker.learning.co_training import (
     NOBODY,
@@ -21,12 +24,11 @@ from worker.learning.co_training import (
 )
 from worker.learning.errors import ShapeError
 from worker.learning.fitting import FITTINGS, TrainingSet
-from worker.learning.fitting import supervised
-from app.recipes import PSEUDO_LABELERS, parse_pick
+from worker.learning.pool import epoch_minibatches, normalise
 
 
 def make_pick(**parameters):
-    return parse_pick(PSEUDO_LABELERS, {"name": "co_training", "epochs": 4, "confidence": 0.6, **parameters})
+    return parse_pick(PSEUDO_LABELERS, {"name": "co_training", "epochs": 4, "learning_rate": 0.001, **parameters})
 
 
 def make_pupils(network="al_cnn", count=12, fitted=10, seed=0):
@@ -46,7 +48,7 @@ def train_pair(pick, fitting=None, pupils=None, rows=None, **options):
     images, _ = make_blobs(60, seed=5)
     rows = np.arange(60) if rows is None else rows
     told = []
-    fitting = fitting or make_fitting(learning_rate=0.001)
+    fitting = fitting or make_fitting()
     last = co_train(pupils or make_pupils(), images, rows, pick, fitting, device=CPU, on_epoch=told.append, **options)
     assert last is told[-1]
     return told
@@ -152,63 +154,68 @@ def test_what_is_taken_is_what_the_rule_says_of_both_networks_predictions():
         assert (labels.confidences >= 0.5).all()
 
 
-def seen_lessons(monkeypatch, **parameters):
-    """Train a pair and note what each network was shown in each epoch."""
-    lessons, run_epoch = [], supervised.run_epoch
-
-    def note(lesson, optimizer):
-        lessons.append(lesson)
-        return run_epoch(lesson, optimizer)
-
-    monkeypatch.setattr("worker.learning.co_training.run_epoch", note)
-    pupils = make_pupils()
-    told = train_pair(make_pick(confidence=0.45, **parameters), pupils=pupils)
-    return pupils, told[1:], [lessons[step : step + 2] for step in range(0, len(lessons), 2)]
-
-
-@pytest.mark.parametrize("parameters", [{"condition": 1}, {"condition": 2}, {"condition": 2, "own_epochs": "odd"}])
-def test_each_network_is_shown_its_own_labels_and_what_the_right_one_of_the_two_is_sure_of(monkeypatch, parameters):
-    pupils, epochs, lessons = seen_lessons(monkeypatch, **parameters)
-    images, _ = make_blobs(60, seed=5)
-    assert len(epochs) == len(lessons) == 4
-    assert any(len(one) for epoch in epochs for one in epoch.taken)
-    for epoch, pair in zip(epochs, lessons, strict=True):
-        for own, lesson in enumerate(pair):
-            taught = epoch.taken[own if epoch.source is Source.OWN else 1 - own]
-            shown, labelled = lesson.training, pupils[own].labelled
-            assert torch.equal(shown.images_NHWC[: len(labelled)], labelled.images_NHWC)
-            assert torch.equal(shown.labels_N[: len(labelled)], labelled.labels_N)
-            np.testing.assert_array_equal(shown.images_NHWC[len(labelled) :].numpy(), images[taught.rows])
-            np.testing.assert_array_equal(shown.labels_N[len(labelled) :].numpy(), taught.labels)
-            assert not len(lesson.validation)
+def naive_pair(pick, fitting, rows, epochs=4):
+    """The same epochs with no more than torch: labels and what is taught, one after the other, in one pass each."""
+    pupils, (images, _) = make_pupils("softmax_regression", fitted=2), make_blobs(60, seed=5)
+    optimizers = [torch.optim.Adam(pupil.network.parameters(), 0.001) for pupil in pupils]
+    weight, taken_by_epoch = pick.number("weight"), []
+    for epoch in range(1, epochs + 1):
+        taken = naive_taken([pupil.network for pupil in pupils], images, rows, pick.number("confidence"))
+        is_own_turn = pick.integer("condition") == 2 and ["even", "odd"][epoch % 2] == pick.text("own_epochs")
+        for own, pupil in enumerate(pupils):
+            taught = taken[own if is_own_turn else 1 - own] if pick.integer("condition") else []
+            shown = torch.cat([pupil.labelled.images_NHWC, torch.from_numpy(images[[row for row, _ in taught]])])
+            labels = torch.cat([pupil.labelled.labels_N, torch.tensor([label for _, label in taught]).long()])
+            weights = torch.cat([torch.ones(len(pupil.labelled)), torch.full((len(taught),), weight)])
+            torch.manual_seed(int(torch.randint(2**62, (), generator=pupil.generator)))
+            pupil.network.train()
+            for part in epoch_minibatches(len(labels), fitting.integer("minibatch"), 1, pupil.generator):
+                logits = pupil.network(normalise(shown[part]))
+                losses = functional.cross_entropy(logits, labels[part], reduction="none")
+                optimizers[own].zero_grad()
+                (losses * weights[part]).mean().backward()
+                optimizers[own].step()
+            pupil.network.eval()
+        taken_by_epoch.append([taken[0], taken[1]] if pick.integer("condition") else [[], []])
+    return pupils, taken_by_epoch
 
 
-def test_every_epoch_looks_at_the_whole_pool_again(monkeypatch):
-    looked = []
+def naive_taken(networks, images, rows, threshold):
+    with torch.inference_mode():
+        shown = normalise(torch.from_numpy(images[rows]))
+        probs = [network(shown).softmax(1) for network in networks]
+    found = naive_teachers(*probs, threshold)
+    return [
+        [(row, label) for row, (teacher, label, _) in zip(rows, found, strict=True) if teacher == own] for own in (0, 1)
+    ]
 
-    def note(networks, inputs, rows, pick, device):
-        looked.append(rows.tolist())
-        return take_sure(networks, inputs, rows, pick, device)
 
-    monkeypatch.setattr("worker.learning.co_training.take_sure", note)
-    told = train_pair(make_pick(confidence=0.45), rows=np.arange(2, 60))
-    assert looked == [list(range(2, 60))] * 4
-    assert sum(len(one) for epoch in told for one in epoch.taken) > 0
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"condition": 1},
+        {"condition": 2},
+        {"condition": 2, "own_epochs": "odd"},
+        {"condition": 0},
+        {"condition": 1, "weight": 0.25},
+    ],
+    ids=str,
+)
+def test_epochs_are_those_of_a_naive_loop_over_the_whole_pool_and_the_labels(parameters):
+    pick, fitting, rows = make_pick(confidence=0.45, **parameters), make_fitting(), np.arange(2, 60)
+    pupils = make_pupils("softmax_regression", fitted=2)
+    told = train_pair(pick, fitting, pupils, rows)
+    expected, taken = naive_pair(pick, fitting, rows.tolist())
+    torch.testing.assert_close(weights_of(pupils), weights_of(expected), atol=1e-5, rtol=1e-4)
+    assert [
+        [list(zip(one.rows.tolist(), one.labels.tolist(), strict=True)) for one in each.taken] for each in told[1:]
+    ] == taken
+    assert parameters["condition"] == 0 or sum(len(one) for each in taken for one in each) > 4
 
 
 def test_an_image_is_never_taught_by_both():
     for epoch in train_pair(make_pick(confidence=0.45)):
         assert not set(epoch.taken[0].rows) & set(epoch.taken[1].rows)
-
-
-def test_a_weight_of_zero_is_no_more_than_the_labels_alone_weighted_alike(monkeypatch):
-    _, epochs, lessons = seen_lessons(monkeypatch, weight=0.25)
-    for epoch, pair in zip(epochs, lessons, strict=True):
-        for own, lesson in enumerate(pair):
-            taught = epoch.taken[own if epoch.source is Source.OWN else 1 - own]
-            expected = [1.0] * 12 + [0.25] * len(taught)
-            weights_N = lesson.training.weights_N
-            assert expected == ([1.0] * 12 if weights_N is None else weights_N.tolist())
 
 
 def test_condition_0_takes_nothing_and_still_goes_on_learning():
@@ -255,7 +262,7 @@ def test_epochs_are_told_from_the_pair_as_it_came_on():
 def test_watching_the_pair_changes_nothing():
     def trained(on_epoch):
         pupils, (images, _) = make_pupils(), make_blobs(60, seed=5)
-        fitting = make_fitting(learning_rate=0.001)
+        fitting = make_fitting()
         co_train(pupils, images, np.arange(60), make_pick(), fitting, device=CPU, on_epoch=on_epoch)
         return weights_of(pupils)
 
@@ -281,27 +288,22 @@ def test_a_single_labelled_image_each_is_enough():
     assert len(train_pair(make_pick(), pupils=pupils)) == 5
 
 
-def test_balanced_classes_weigh_what_is_taught_too(monkeypatch):
-    shown = []
-    run_epoch = supervised.run_epoch
-    monkeypatch.setattr(
-        "worker.learning.co_training.run_epoch", lambda lesson, opt: (shown.append(lesson.training), run_epoch(lesson, opt))[1]
-    )
-    train_pair(make_pick(confidence=0.45), fitting=make_fitting(learning_rate=0.001, class_weights="balanced"))
-    for data in shown:
-        totals_C = torch.bincount(data.labels_N, weights=data.weights_N)
-        torch.testing.assert_close(totals_C, totals_C.mean().expand_as(totals_C))
+def test_balanced_classes_and_none_learn_otherwise():
+    lopsided = torch.tensor([0, 1] + [2] * 10)
+
+    def trained(class_weights):
+        pupils = tuple(
+            Pupil(one.network, TrainingSet(one.labelled.images_NHWC, lopsided), one.generator) for one in make_pupils()
+        )
+        train_pair(make_pick(), make_fitting(class_weights=class_weights), pupils)
+        return weights_of(pupils)
+
+    assert not torch.equal(trained("balanced"), trained("none"))
 
 
 def test_a_lost_loss_is_told():
-    from app.errors import RecipeError
-
-    with pytest.raises(RecipeError, match="the loss was lost in epoch 1"):
-        train_pair(make_pick(), fitting=make_fitting(learning_rate=1.0, weight_decay=0.0), pupils=_broken())
-
-
-def _broken():
     pupils = make_pupils()
     with torch.no_grad():
         next(pupils[0].network.parameters()).fill_(torch.nan)
-    return pupils
+    with pytest.raises(RecipeError, match="the loss was lost in epoch 1"):
+        train_pair(make_pick(condition=0), pupils=pupils)
