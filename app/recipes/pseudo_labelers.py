@@ -69,6 +69,34 @@ PSEUDO_LABELERS = Group(
                 _WEIGHT,
             ),
         ),
+        Choice(
+            "co_training",
+            "Two networks teach each other",
+            "Fits two networks to half of the labels each; then each learns what only the other one is sure of.",
+            "Blum and Mitchell 1998; co-training on Caltech-101 (source C)",
+            "Some hundred labels or more and as many open images; with a committee of two and a supervised fitting.",
+            (
+                integer(
+                    "condition",
+                    2,
+                    0,
+                    2,
+                    "1: each learns from the other's sure labels. 2: by turns from the other's and its own. 0: from "
+                    "nobody's, to compare with.",
+                ),
+                one_of(
+                    "own_epochs", ("even", "odd"), "Epochs in which condition 2 turns to a network's own sure labels."
+                ),
+                number(
+                    "confidence", 0.95, 0.0, 1.0, "Probability of the likeliest class from which a network is sure."
+                ),
+                integer("epochs", 20, 1, 1000, "Epochs in which they teach, after the epochs of the fitting."),
+                number(
+                    "learning_rate", 0.0002, 1e-6, 1.0, "Adam's step size meanwhile; larger ones can ruin the pair."
+                ),
+                _WEIGHT,
+            ),
+        ),
     ),
 )
 
@@ -92,3 +120,20 @@ def check_held_out(way: object, held_out: float, draws_uniformly: bool) -> None:
         reason = "precision is measured on uniformly drawn labels, and this recipe draws none"
         remedy = "use random_share = 0.1 or more, cold_start = random, or way = given"
         raise RecipeError("pseudo_labeler.way", reason, remedy)
+
+
+def check_pair(pseudo_labeler: str, posterior: str, members: int, fitting: str) -> None:
+    """Check that there are two networks to teach each other, and that they are fitted to labels alone.
+
+    Raises:
+        RecipeError: co-training with another posterior than a committee of two, or another fitting.
+    """
+    if pseudo_labeler != "co_training":
+        return
+    if (posterior, members) != ("committee", 2):
+        found = f"a {posterior} of {members}" if posterior == "committee" else posterior
+        reason = f"co_training takes two networks that teach each other, and the posterior is {found}"
+        raise RecipeError("pseudo_labeler", reason, "use posterior = committee with posterior.members = 2")
+    if fitting != "supervised":
+        reason = f"co_training fits to labels, its own and what it is taught, and {fitting} does more"
+        raise RecipeError("pseudo_labeler", reason, "use fitting = supervised, or another pseudo_labeler")

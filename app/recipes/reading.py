@@ -13,7 +13,7 @@ from app.recipes.choices import Group, Parameter, Value, integer, listed, number
 from app.recipes.fittings import FITTINGS
 from app.recipes.networks import NETWORKS
 from app.recipes.posteriors import POSTERIORS
-from app.recipes.pseudo_labelers import PSEUDO_LABELERS, check_held_out
+from app.recipes.pseudo_labelers import PSEUDO_LABELERS, check_held_out, check_pair
 from app.recipes.selections import SELECTIONS
 
 GROUPS: tuple[Group, ...] = (NETWORKS, POSTERIORS, ACQUISITIONS, SELECTIONS, FITTINGS, PSEUDO_LABELERS)
@@ -103,6 +103,7 @@ class Recipe:
         is_baseline = (self.acquisition.name, self.selection.name) == ("random", "top_k")
         draws = self.cold_start == "random" or self.random_share > 0 or is_baseline
         check_held_out(given.get("way"), float(given.get("held_out", 0.0)), draws)
+        check_pair(self.pseudo_labeler.name, self.posterior.name, samples, self.fitting.name)
 
     def as_json(self) -> dict[str, Any]:
         """Return the recipe as JSON that ``parse_recipe`` reads back to an equal recipe."""

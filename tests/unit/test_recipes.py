@@ -77,13 +77,26 @@ def work_together(parts: dict[str, Any]) -> bool:
     return all(group.choice(pick["name"]).least_samples <= samples for group, pick in picks)
 
 
-recipes = st.fixed_dictionaries(
-    {},
-    optional={
-        **{group.name: picks_of(group) for group in GROUPS},
-        **{size.name: values_of(size) for size in SIZES},
-    },
-).filter(work_together)
+def paired(parts: dict[str, Any]) -> dict[str, Any]:
+    """Give co-training the two networks and the fitting that it needs; by chance it would hardly ever have them."""
+    if parts.get("pseudo_labeler", {}).get("name") != "co_training":
+        return parts
+    fitting = parts.get("fitting", {})
+    fitting = fitting if fitting.get("name") == "supervised" else {"name": "supervised"}
+    return {**parts, "posterior": {"name": "committee", "members": 2}, "fitting": fitting}
+
+
+recipes = (
+    st.fixed_dictionaries(
+        {},
+        optional={
+            **{group.name: picks_of(group) for group in GROUPS},
+            **{size.name: values_of(size) for size in SIZES},
+        },
+    )
+    .map(paired)
+    .filter(work_together)
+)
 
 
 @given(recipes)
@@ -192,6 +205,23 @@ def test_a_precision_that_nothing_can_measure_is_told_with_its_remedy(
     assert remedy in told.value.remedy
     parse_recipe({**others, "pseudo_labeler": {"name": name, "way": "given", **own}})
     parse_recipe({**others, "random_share": 0.1, "pseudo_labeler": {"name": name, "way": "precision"}})
+
+
+@pytest.mark.parametrize(
+    ("parts", "told"),
+    [
+        ({}, "and the posterior is plugin; use posterior = committee with posterior.members = 2"),
+        ({"posterior": "committee"}, "and the posterior is a committee of 5; use posterior = committee"),
+        ({"posterior": {"name": "laplace", "samples": 2}}, "and the posterior is laplace"),
+        (
+            {"posterior": {"name": "committee", "members": 2}, "fitting": "consistency"},
+            "and consistency does more; use fitting = supervised",
+        ),
+    ],
+)
+def test_co_training_without_a_pair_is_told_with_its_remedy(parts: dict[str, Any], told: str) -> None:
+    with pytest.raises(RecipeError, match=told):
+        parse_recipe({**parts, "pseudo_labeler": "co_training"})
 
 
 def test_options_and_assignments_go_together() -> None:

@@ -43,7 +43,7 @@ class Data(_Table):
     With a ``rare_class``, the pool holds ``rare_share`` of it and otherwise the other classes as they come.
     """
 
-    name: Literal["digits", "mnist", "fashionmnist", "cifar10"]
+    name: Literal["digits", "mnist", "fashionmnist", "cifar10", "caltech101"]
     repeats: Annotated[int, Field(ge=1, le=20)] = 1
     noise: Share = 0.0
     rare_class: Annotated[int, Field(ge=0)] | None = None

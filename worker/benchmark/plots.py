@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from worker.benchmark.experiment import Metric
+from worker.benchmark.pair_report import draw_pairs
 from worker.benchmark.records import RoundLine
 from worker.benchmark.results import Results
 from worker.benchmark.statistics import mean_interval
@@ -76,6 +77,10 @@ def _figures(results: Results, tables: dict[str, Table]) -> Iterator[tuple[str, 
     )
     if "rare_class" in tables:
         yield "rare_class", "Recall of the rare class over labels, with 95% bands", _rare_class(tables["rare_class"])
+    if "co_training" in tables:
+        figure, axes = _axes()
+        draw_pairs(tables["co_training"], axes, lambda arm: _look(results, arm))
+        yield "co_training", "Test accuracy of a network over epochs of co-training, with 95% bands", figure
     if "confusion" in tables:
         yield (
             "confusion",

@@ -68,7 +68,7 @@ class RoundDetail:
     """What else a round found: how the fit went, per-class figures, what was asked next and what was answered.
 
     Of the ``pseudo_labels`` that the network learned from, ``pseudo_right`` are the truth; ``pseudo_report`` says how
-    those of the next round were chosen.
+    those of the next round were chosen. ``pair`` has what ``worker.benchmark.pairs`` saw of the epochs of co-training.
     """
 
     arm: str
@@ -90,6 +90,7 @@ class RoundDetail:
     pseudo_right: int = 0
     pseudo_report: dict[str, Any] = field(default_factory=dict)
     mean_pool_entropy: float | None = None
+    pair: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def key(self) -> tuple[str, int, int]:

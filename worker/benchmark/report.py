@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from app.errors import NotFound
 from worker.benchmark.experiment import Experiment
 from worker.benchmark.ledger import ledger_tables, ledger_verdicts
+from worker.benchmark.pair_report import pair_tables, pair_verdicts
 from worker.benchmark.plots import draw_all
 from worker.benchmark.records import Folder
 from worker.benchmark.results import Results
@@ -34,7 +35,7 @@ def write_report(path: Path) -> Path:
     results = Results.of(experiment, folder.lines(), folder.round_details())
     if not results.curves:
         raise NotFound(str(path), "no round of this experiment has ended yet", "run it first")
-    tables = [*all_tables(results), *ledger_tables(results)]
+    tables = [*all_tables(results), *ledger_tables(results), *pair_tables(results)]
     for table in tables:
         table.write(path)
     by_name = {table.name: table for table in tables}
@@ -48,7 +49,11 @@ def write_report(path: Path) -> Path:
         protocol=_protocol(experiment),
         progress=_progress(results),
         machines=_machines(path),
-        verdicts=[*verdicts(results, by_name["summary"], by_name["guard"]), *ledger_verdicts(results)],
+        verdicts=[
+            *verdicts(results, by_name["summary"], by_name["guard"]),
+            *ledger_verdicts(results),
+            *pair_verdicts(results),
+        ],
         plots=plots,
         tables=[table for table in tables if table.name != "confusion"],
         recipes=list(_recipes(experiment)),

@@ -14,6 +14,7 @@ import numpy as np
 from app.recipes import Recipe
 from worker.benchmark.datasets import Dataset, Division, divide, draw_seed_set, is_fair_draw
 from worker.benchmark.experiment import Experiment
+from worker.benchmark.pairs import PairWatch
 from worker.benchmark.records import Folder, RoundDetail, RoundLine, RunKey, RunState
 from worker.learning.devices import stable_seed
 from worker.learning.learner import Progress, Snapshot, Stage, StepResult, step
@@ -103,7 +104,7 @@ class _Run:
         def on_progress(progress: Progress) -> None:
             self.report(RunProgress(self.key, number, labels, progress.stage, progress.done, progress.total))
 
-        recipe = self._recipe(number)
+        recipe, pair = self._recipe(number), PairWatch(self.dataset, self.division)
         wanted = 0 if self._has_all_labels else max(0, min(budget.batch, budget.labels - labels))
         result = step(
             recipe,
@@ -113,6 +114,7 @@ class _Run:
             parent=state.parent,
             progress=on_progress,
             device=self.device,
+            on_pair=pair.see,
         )
         asked = result.ranking.rows[:wanted]
         is_done = not len(asked) and number >= rounds_expected(self.experiment, self.key.arm)
@@ -126,7 +128,7 @@ class _Run:
             is_done=is_done,
             pseudo=stands.at(~np.isin(stands.rows, asked)),  # an answer wins
         )
-        return after, self._line(number, state, result), self._detail(number, state, result, asked)
+        return after, self._line(number, state, result), self._detail(number, state, result, asked, pair)
 
     @property
     def _has_all_labels(self) -> bool:
@@ -184,7 +186,7 @@ class _Run:
             mean_pool_entropy=result.mean_pool_entropy,
         )
 
-    def _detail(self, number: int, state: RunState, result: StepResult, asked: Rows) -> RoundDetail:
+    def _detail(self, number: int, state: RunState, result: StepResult, asked: Rows, pair: PairWatch) -> RoundDetail:
         found, fit = result.evaluation, result.fit
         if found is None or fit is None:
             raise ValueError("a benchmark's round has test images and labels")
@@ -207,6 +209,7 @@ class _Run:
             asked_rows=asked.tolist(),
             pseudo_labels=len(state.pseudo),
             pseudo_right=int((state.pseudo.labels == self.dataset.labels_N[state.pseudo.rows]).sum()),
-            pseudo_report=dict(result.pseudo_report),
+            pseudo_report={name: value for name, value in result.pseudo_report.items() if name != "pair"},
             mean_pool_entropy=result.mean_pool_entropy,
+            pair=pair.epochs,
         )

@@ -18,6 +18,7 @@ import torch
 from app.errors import RecipeError
 from app.recipes import Pick, Recipe
 from worker.learning.acquisitions import ACQUISITIONS, mean_log_probs
+from worker.learning.co_training import OnPairEpoch, PairEpoch, Pupil, co_train, halve
 from worker.learning.devices import pick_device, seeded
 from worker.learning.errors import ShapeError
 from worker.learning.evaluation import Evaluation, evaluate
@@ -49,6 +50,7 @@ def step(
     progress: Report = lambda _progress: None,
     deadline: float | None = None,
     device: torch.device | str | None = None,
+    on_pair: OnPairEpoch = lambda _epoch: None,
 ) -> StepResult:
     """Run one round on a snapshot.
 
@@ -64,6 +66,7 @@ def step(
         progress: called after each epoch and each chunk, in this thread.
         deadline: ``time.monotonic()`` seconds after which fitting stops with the best weights so far.
         device: where to compute; by default CUDA if there is one, else the CPU.
+        on_pair: called with the pair before and after each epoch of co-training, to look at it.
     Raises:
         RecipeError: a choice that cannot work on these images, or a loss that stopped being finite.
         BadInput: fewer than two classes, or a parent that is not a model file.
@@ -89,13 +92,13 @@ def step(
     if recipe.fitting.parameters.get("trunk") == "frozen":
         this, table = this.freeze(networks, starts[0], features)
         learning = tuple(OverFeatures(network) for network in networks)
-    fit = this.fit(learning, starts, deadline)
+    fit, taken = this.fit(learning, starts, deadline, on_pair)
     weights, seconds_fit = Weights.of(*networks).to_bytes(), watch.lap()
     posterior = this.posterior(learning)
     evaluation, seconds_evaluate = this.evaluate(posterior), watch.lap()
     pool, seconds_score = this.score(posterior), watch.lap()
     ranking = this.rank(posterior, pool, count)
-    pseudo, report = this.label_pool(posterior, pool, ranking)
+    pseudo, report = this.label_pool(posterior, pool, ranking) if taken is None else this.keep(taken, ranking)
     return StepResult(
         weights=weights,
         fit=fit,
@@ -111,6 +114,14 @@ def step(
         pseudo_report=report,
         mean_pool_entropy=pool.mean_entropy,
     )
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What a pair taught in its last epoch of co-training, and all epochs as plain JSON values."""
+
+    labels: PseudoLabels
+    epochs: tuple[Mapping[str, Any], ...]
 
 
 class _Stopwatch:
@@ -167,29 +178,73 @@ class _Round:
         fitting = Pick(pick.name, {**pick.parameters, "augment": False})
         return replace(self, inputs=inputs, recipe=replace(self.recipe, fitting=fitting)), table
 
-    def fit(self, networks: tuple[Network, ...], starts: tuple[Start, ...], deadline: float | None) -> FitReport:
-        """Fit every network, each within its part of the time; return the report of the first."""
-        data, reports = self.taught(), list[FitReport]()
+    def fit(
+        self, networks: tuple[Network, ...], starts: tuple[Start, ...], deadline: float | None, on_pair: OnPairEpoch
+    ) -> tuple[FitReport, Taken | None]:
+        """Fit every network, each within its part of the time, and let a pair teach each other.
+
+        Returns:
+            the report of the first network; and what the pair taught, None if the recipe has none.
+        """
+        lessons, reports = self.lessons(len(networks)), list[FitReport]()
+        is_pair = PSEUDO_LABELERS.get(self.recipe.pseudo_labeler.name).teaches_pair
+        parts = len(networks) + is_pair
         for member, (network, start) in enumerate(zip(networks, starts, strict=True)):
             POSTERIORS.get(self.recipe.posterior.name).check(network, self.recipe.posterior.parameters)
             now = time.monotonic()
-            own_deadline = None if deadline is None else now + (deadline - now) / (len(networks) - member)
-            report = self._fit_member(member, len(networks), network, data, own_deadline)
+            own_deadline = None if deadline is None else now + (deadline - now) / (parts - member)
+            report = self._fit_member(member, network, lessons[member], own_deadline)
             reports.append(replace(report, started_from=start))
-        return reports[0]
+        return reports[0], self.co_train(networks, lessons, deadline, on_pair) if is_pair else None
 
-    def _fit_member(
-        self, member: int, total: int, network: Network, data: TrainingSet, deadline: float | None
-    ) -> FitReport:
+    def _fit_member(self, member: int, network: Network, data: TrainingSet, deadline: float | None) -> FitReport:
         pick = self.recipe.fitting
         epochs = pick.integer("epochs")
 
         def on_epoch(epoch: EpochReport) -> None:
             done, accuracy = member * epochs + epoch.epoch, epoch.validation_accuracy
-            self.progress(Progress(Stage.FITTING, done, total * epochs, epoch.loss, accuracy))
+            self.progress(Progress(Stage.FITTING, done, self._epochs, epoch.loss, accuracy))
 
         fit, generator = FITTINGS.get(pick.name), self._seeded_member("fitting", member)
         return fit(network, data, pick, generator, device=self.device, deadline=deadline, on_epoch=on_epoch)
+
+    def co_train(
+        self, networks: tuple[Network, ...], lessons: tuple[TrainingSet, ...], deadline: float | None, tell: OnPairEpoch
+    ) -> Taken:
+        """Let a pair that was fitted teach each other; what fitting kept aside stays aside."""
+        pick, fitting = self.recipe.pseudo_labeler, self.recipe.fitting
+        pupils, told = list[Pupil](), list[Mapping[str, Any]]()
+        for member, (network, data) in enumerate(zip(networks, lessons, strict=True)):
+            shown, _ = split(data, fitting.number("validation_share"), self._seeded_member("fitting", member))
+            own = data.at(shown.to(self.device))
+            pupils.append(Pupil(network, own, self._seeded_member("co-training", member)))
+
+        def on_epoch(epoch: PairEpoch) -> None:
+            told.append(epoch.as_json())
+            tell(epoch)
+            if epoch.epoch:
+                done = self._epochs - pick.integer("epochs") + epoch.epoch
+                self.progress(Progress(Stage.FITTING, done, self._epochs, epoch.loss))
+
+        first, second = pupils
+        last = co_train(
+            (first, second),
+            self.inputs,
+            self.snapshot.candidate_rows,
+            pick,
+            fitting,
+            device=self.device,
+            deadline=deadline,
+            on_epoch=on_epoch,
+        )
+        return Taken(last.taken[0].joined(last.taken[1]), tuple(told))
+
+    @property
+    def _epochs(self) -> int:
+        """Return how many epochs all networks take at most."""
+        pick = self.recipe.pseudo_labeler
+        own = members_wanted(self.recipe.posterior.parameters) * self.recipe.fitting.integer("epochs")
+        return own + (pick.integer("epochs") if PSEUDO_LABELERS.get(pick.name).teaches_pair else 0)
 
     @cached_property
     def is_held_out(self) -> np.ndarray:
@@ -213,6 +268,17 @@ class _Round:
             return self.labelled()
         labels_N = torch.from_numpy(pseudo.labels).to(self.device)
         return self.labelled().joined(TrainingSet(take(self.inputs, pseudo.rows, self.device), labels_N), weight)
+
+    def lessons(self, members: int) -> tuple[TrainingSet, ...]:
+        """Return what each network is fitted to: all to the same or, for co-training, each to labels of its own."""
+        if not PSEUDO_LABELERS.get(self.recipe.pseudo_labeler.name).teaches_pair:
+            return (self.taught(),) * members
+        data = self.labelled()
+        if len(data) < members:
+            raise RecipeError("pseudo_labeler", "co_training divides the labels, and there is but one", "label more")
+        # Labels are dealt out alike in all rounds; as they become more, an image may still change sides.
+        halves = halve(data.labels_N.cpu(), seeded(self.recipe.seed, "halves"))
+        return tuple(data.at(half.to(self.device)) for half in halves)
 
     def posterior(self, networks: tuple[Network, ...]) -> Posterior:
         """Make the posterior; only labels of people say how far they pin the weights down."""
@@ -277,9 +343,17 @@ class _Round:
             knows_draws=snapshot.is_drawn_N is not None,
         )
 
+    def keep(self, taken: Taken, ranking: Ranking) -> tuple[PseudoLabels, Mapping[str, Any]]:
+        """Return what a pair taught last, but for what people are asked about; nothing of earlier rounds stands."""
+        pick, snapshot = self.recipe.pseudo_labeler, self.snapshot
+        asked = ranking.rows[: 0 if snapshot.is_spent else self.recipe.batch_size]
+        pseudo = taken.labels.at(~np.isin(taken.labels.rows, asked))
+        counts = count_changes(snapshot.pseudo, pseudo)
+        return pseudo, {"rule": pick.name, **pick.parameters, "pair": list(taken.epochs), **counts}
+
     def label_nothing(self) -> tuple[PseudoLabels | None, Mapping[str, Any]]:
         """Without a network there is nobody to label, nor to stand for what earlier ones said."""
-        if not PSEUDO_LABELERS.get(self.recipe.pseudo_labeler.name).reads_pool:
+        if not PSEUDO_LABELERS.get(self.recipe.pseudo_labeler.name).gives_labels:
             return None, {}
         nothing, pick = PseudoLabels.none(), self.recipe.pseudo_labeler
         counts = count_changes(self.snapshot.pseudo, nothing)

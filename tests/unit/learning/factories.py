@@ -60,12 +60,14 @@ def make_training_set(count: int, classes: int = 3, side: int = 8, seed: int = 0
 
 
 def make_recipe(**parts: Any) -> Recipe:
-    """A quick recipe; choices that compare posterior samples get a posterior that has some."""
+    """A quick recipe; choices that compare posterior samples get a posterior that has some, co-training its pair."""
     quick = {"name": "supervised", "epochs": 3, "least_steps": 1}
     given = {"image_side": 8, "random_share": 0.0, "network": "softmax_regression", "fitting": quick, **parts}
     picks = [(group, parse_pick(group, parts.get(group.name))) for group in (ACQUISITION_CHOICES, SELECTION_CHOICES)]
     if any(group.choice(pick.name).least_samples > 1 for group, pick in picks):
         given = {"posterior": {"name": "laplace", "samples": 8}, **given}
+    if parse_pick(PSEUDO_LABELER_CHOICES, parts.get("pseudo_labeler")).name == "co_training":
+        given = {"posterior": {"name": "committee", "members": 2}, **given}
     return parse_recipe(given)
 
 

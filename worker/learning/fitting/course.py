@@ -6,6 +6,7 @@ import copy
 import math
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -92,7 +93,7 @@ def fitting(teach: Teach) -> Fit:
         if pick.text("class_weights") == "balanced":
             training = balance(training)
         lesson = Lesson(network, training, validation, pick, generator, device, deadline, on_epoch)
-        with global_seed(generator, device), cores_for(_step_pixels(data, pick), _WORTH_ALL_CORES):
+        with global_seed(generator, device), cores_for_steps(data, pick):
             course = teach(lesson)
             network.eval()
             temperature = None
@@ -160,8 +161,10 @@ def check_loss(report: EpochReport) -> None:
         raise RecipeError("fitting.learning_rate", f"the loss was lost in epoch {report.epoch}", "use less")
 
 
-def _step_pixels(data: TrainingSet, pick: Pick) -> int:
-    return min(len(data), pick.integer("minibatch")) * data.images_NHWC.shape[1] ** 2
+def cores_for_steps(data: TrainingSet, pick: Pick) -> AbstractContextManager[None]:
+    """Compute on as many cores as a gradient step on these images is worth."""
+    pixels = min(len(data), pick.integer("minibatch")) * data.images_NHWC.shape[1] ** 2
+    return cores_for(pixels, _WORTH_ALL_CORES)
 
 
 def _cross_fit_temperature(teach: Teach, first: Network, lesson: Lesson) -> float | None:

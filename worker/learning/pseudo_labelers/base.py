@@ -116,10 +116,17 @@ class PseudoLabeler:
 
     ``label`` returns all that stands from now on. It is called with guesses of a round's candidates and the recipe's
     pick. One that labels nothing by itself says that it does not read the pool, and is not called in a round.
+    One that ``teaches_pair`` takes its labels while two networks are fitted, from ``worker.learning.co_training``.
     """
 
     label: Callable[[Guesses, Pick], Labelling]
     reads_pool: bool = True
+    teaches_pair: bool = False
+
+    @property
+    def gives_labels(self) -> bool:
+        """Return whether labels of models may come of it."""
+        return self.reads_pool or self.teaches_pair
 
 
 PSEUDO_LABELERS: Registry[PseudoLabeler] = Registry("pseudo_labeler")
