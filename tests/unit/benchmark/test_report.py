@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from app.errors import BadInput, NotFound
+from tests.unit.benchmark import factories
 from tests.unit.benchmark.factories import make_experiment, make_line
 from worker.benchmark.records import Folder, RoundDetail
 from worker.benchmark.report import write_report
@@ -42,11 +43,10 @@ def make_results(path: Path, **changes: Any) -> Folder:
 
 def make_detail(arm: str, seed: int, labels: int) -> RoundDetail:
     recall = {"random": 0.25, "margin": 0.75}[arm] + 0.25 * seed
-    return RoundDetail(
-        arm=arm, seed=seed, round=labels // 10, epochs=3, best_epoch=2, steps=9, stopped_by="epochs",
-        started_from="scratch", seconds_evaluate=0.1, wrong_labels=0, labels_per_class=[labels - 1 - seed, 1 + seed],
-        recalls=[1.0, recall], precisions=[1.0, None], confusion=[[7, 1], [2, labels]], asked_rows=[],
-        brier=0.25 + 0.25 * seed, roc_auc=0.75, roc_aucs=[0.5, None],
+    return factories.make_detail(
+        arm, seed, labels,
+        labels_per_class=[labels - 1 - seed, 1 + seed], recalls=[1.0, recall], confusion=[[7, 1], [2, labels]],
+        brier=0.25 + 0.25 * seed, roc_aucs=[0.5, None],
     )  # fmt: skip
 
 
