@@ -9,18 +9,18 @@ ACQUISITIONS = Group(
     "Acquisition",
     (
         Choice(
-            "entropy",
-            "Entropy",
-            "Asks about the images whose predicted class is most open, over all classes.",
-            "Shannon 1948; Settles 2009, section 3.1",
-            "A good default for a handful of classes.",
-        ),
-        Choice(
             "margin",
             "Margin",
             "Asks where the two likeliest classes are closest.",
             "Scheffer et al. 2001",
-            "When classes are confused in pairs, or there are many of them.",
+            "A good default: never far below random, with few classes or many.",
+        ),
+        Choice(
+            "entropy",
+            "Entropy",
+            "Asks about the images whose predicted class is most open, over all classes.",
+            "Shannon 1948; Settles 2009, section 3.1",
+            "When all classes are alike and the network is well calibrated.",
         ),
         Choice(
             "least_confidence",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.recipes.choices import Choice, Group, number, one_of
+from app.recipes.choices import Choice, Group, number, one_of, switch
 
 _FIRST_WEIGHTS = one_of(
     "weights", ("none", "imagenet"), "Begin from new weights, or from those published for ImageNet."
@@ -22,7 +22,10 @@ NETWORKS = Group(
             "Three convolutions with batch-norm, a hidden layer of 512 and dropout; learns small pictures on a CPU.",
             "Warm-started active learning on MNIST and CIFAR-10 (source A)",
             "Digits, icons and other small images; the default.",
-            (number("dropout", 0.5, 0.0, 0.9, "Share of hidden units silenced while fitting."),),
+            (
+                number("dropout", 0.5, 0.0, 0.9, "Share of hidden units silenced while fitting."),
+                switch("batch_norm", True, "Normalise after each convolution; without, it learns slowly."),
+            ),
         ),
         Choice(
             "softmax_regression",

@@ -22,7 +22,11 @@ SIZES: tuple[Parameter, ...] = (
     integer("batch_size", 20, 1, 10_000, "Images asked about in one round."),
     integer("seed_set", 20, 1, 10_000, "First images, asked about before there is a network."),
     integer("image_side", 16, 4, 512, "Pixels per side at which the network sees the images."),
-    one_of("cold_start", ("random", "clusters"), "First images: drawn, or the most typical of each cluster of pixels."),
+    one_of(
+        "cold_start",
+        ("random", "clusters"),
+        "First images: drawn, or the most typical of each cluster of alike images.",
+    ),
     number(
         "random_share", 0.1, 0.0, 1.0, "Share of the queries drawn uniformly, as a fair sample; 0 for published runs."
     ),

@@ -12,6 +12,7 @@ from tests.benchmarks import (
     bench_labeling,
     bench_learning,
     bench_loop,
+    bench_pool,
     bench_posteriors,
     bench_selections,
     bench_web,
@@ -29,6 +30,7 @@ def main() -> None:
         ("labeling, one person", bench_labeling.figures),
         ("the loop on digits", bench_loop.figures),
         ("learning", bench_learning.figures),
+        ("whole pools", bench_pool.figures),
         ("posteriors and acquisitions", bench_posteriors.figures),
         ("choosing a batch", bench_selections.figures),
     ):

@@ -20,7 +20,7 @@ from tests.service.web import HTMX, JSON, Web, make_history, token_of, web
 __all__ = ["web"]
 
 OPEN = {"health", "sign_in"}
-ADMIN_PAGES = ("/people", "/projects/new")
+ADMIN_PAGES = ("/people", "/projects/new", "/benchmarks")
 
 
 def routes() -> Iterator[tuple[str, str]]:
@@ -126,6 +126,7 @@ def test_a_form_that_is_too_large_is_refused(web: Web) -> None:
         ("/projects/{id}/rounds/1", 6),
         ("/people", 2),
         ("/projects/new", 1),
+        ("/benchmarks", 1),
     ],
 )
 def test_a_page_takes_few_statements_however_much_it_shows(web: Web, path: str, most: int) -> None:

@@ -85,12 +85,16 @@ class Oracle(_Table):
 class Arm(_Table):
     """One way of learning and asking; ``labels = "all"`` fits once to the whole pool, as an upper bound.
 
+    ``candidates`` takes the place of the budget's for this arm. An arm that is not ``compared`` learns otherwise than
+    the baseline, so that its distance from it says nothing about asking; it is shown and not judged.
     ``against`` names an arm that this one is held against beside the baseline, such as the same without pseudo-labels.
     """
 
     name: Name
     recipe: dict[str, Any] = {}
     labels: Literal["budget", "all"] = "budget"
+    candidates: Count | None = None
+    compared: bool = True
     against: Name | None = None
 
 
@@ -100,6 +104,13 @@ class Metric(StrEnum):
     TEST_ACCURACY = "test_accuracy"
     TEST_NLL = "test_nll"
     MEAN_ENTROPY = "mean_entropy"
+
+
+class Picture(StrEnum):
+    """Pictures of the pool that a report shows if it is asked to; what they need is kept at the end of each run."""
+
+    CENTROIDS = "centroids"
+    CONFIDENCES = "confidences"
 
 
 class Published(_Table):
@@ -137,10 +148,15 @@ class Experiment(_Table):
     baseline: Name = "random"
     targets: tuple[Share, ...] = Field((0.9, 0.95, 0.98), strict=False)
     published: tuple[Published, ...] = Field((), strict=False)
+    pictures: tuple[Annotated[Picture, Field(strict=False)], ...] = Field((), strict=False)
 
     def arm(self, name: str) -> Arm:
         """Return the arm of this name."""
         return next(arm for arm in self.arms if arm.name == name)
+
+    def candidates_of(self, name: str) -> int | None:
+        """Return of how many images, drawn anew each round, an arm chooses; None for the whole pool."""
+        return self.arm(name).candidates or self.budget.candidates
 
     def recipe_of(self, arm: Arm, seed: int, *, first: bool = False) -> Recipe:
         """Return the recipe of one run of an arm, for its first round or any later one.
@@ -164,8 +180,9 @@ class Experiment(_Table):
 
     def conditions(self) -> dict[str, Any]:
         """Return what must not change while runs are added to one folder: everything but words and seeds."""
-        words = {"title", "description", "notes", "seeds", "targets", "published", "baseline"}
-        return self.model_dump(mode="json", exclude=words)
+        words = {"title", "description", "notes", "seeds", "targets", "published", "baseline", "pictures"}
+        exclude: dict[str, Any] = dict.fromkeys(words, True) | {"arms": {"__all__": {"compared"}}}
+        return self.model_dump(mode="json", exclude=exclude)
 
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -311,6 +328,8 @@ def _check_sizes(experiment: Experiment, file: str) -> None:
     if budget.labels < count:
         reason = f"{budget.labels} labels do not cover the seed set of {count}"
         raise BadInput(f"{file}, budget.labels", reason, "allow more, or make the seed set smaller")
-    if budget.candidates is not None and budget.candidates < budget.batch:
-        reason = f"a batch of {budget.batch} cannot be chosen of {budget.candidates}"
-        raise BadInput(f"{file}, budget.candidates", reason, "allow more, or ask for fewer")
+    wanted = {f"arm {arm.name}, candidates": arm.candidates for arm in experiment.arms}
+    for key, candidates in ({"budget.candidates": budget.candidates} | wanted).items():
+        if candidates is not None and candidates < budget.batch:
+            reason = f"a batch of {budget.batch} cannot be chosen of {candidates}"
+            raise BadInput(f"{file}, {key}", reason, "allow more, or ask for fewer")

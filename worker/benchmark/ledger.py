@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from worker.benchmark.records import RoundDetail, RoundLine
 from worker.benchmark.results import Results
 from worker.benchmark.statistics import Interval, mean_interval
-from worker.benchmark.tables import Table
+from worker.benchmark.table import Table
 
 
 def ledger_tables(results: Results) -> list[Table]:

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from worker.benchmark.records import RoundDetail
 from worker.benchmark.results import Results
 from worker.benchmark.statistics import mean_interval, paired_difference
-from worker.benchmark.tables import Table
+from worker.benchmark.table import Table
 
 
 @dataclass(frozen=True)

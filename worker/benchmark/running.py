@@ -15,6 +15,7 @@ from app.recipes import Recipe
 from worker.benchmark.datasets import Dataset, Division, divide, draw_seed_set, is_fair_draw
 from worker.benchmark.experiment import Experiment
 from worker.benchmark.pairs import PairWatch
+from worker.benchmark.pictures import LastRound, keep_pictures
 from worker.benchmark.records import Folder, RoundDetail, RoundLine, RunKey, RunState
 from worker.learning.devices import stable_seed
 from worker.learning.learner import Progress, Snapshot, Stage, StepResult, step
@@ -49,7 +50,13 @@ def run_arm(
         BadInput: the dataset has too few images for the experiment.
         RecipeError: a choice of the arm's recipe that cannot work on these images.
     """
-    this = _Run(experiment, key, dataset, divide(dataset, experiment, key.seed), device, report)
+    division = divide(dataset, experiment, key.seed)
+
+    def end(weights: bytes, labelled_rows: Rows) -> None:
+        last = LastRound(key, division.pool_rows, labelled_rows, weights)
+        keep_pictures(folder, experiment.pictures, dataset, last, device)
+
+    this = _Run(experiment, key, dataset, division, device, report, end)
     known = {line.key for line in folder.lines()}
     state = folder.state(key) or this.begin()
     while not state.is_done:
@@ -80,6 +87,7 @@ class _Run:
     division: Division
     device: str | None
     report: Report
+    end: Callable[[bytes, Rows], None]  # told the weights of the last round and the rows that are labelled
 
     def begin(self) -> RunState:
         """Label the seed set, or the whole pool for an arm that has all labels."""
@@ -118,6 +126,8 @@ class _Run:
         )
         asked = result.ranking.rows[:wanted]
         is_done = not len(asked) and number >= rounds_expected(self.experiment, self.key.arm)
+        if is_done and result.weights is not None:
+            self.end(result.weights, state.rows)
         stands = result.pseudo or PseudoLabels.none()
         after = RunState(
             round=number,
@@ -148,7 +158,7 @@ class _Run:
 
     def _snapshot(self, state: RunState, number: int) -> Snapshot:
         candidates = np.setdiff1d(self.division.pool_rows, state.rows, assume_unique=True)
-        most = self.experiment.budget.candidates
+        most = self.experiment.candidates_of(self.key.arm)
         if most is not None and most < len(candidates):
             generator = np.random.default_rng(stable_seed(self.key.seed, number, "candidates"))
             candidates = np.sort(generator.choice(candidates, most, replace=False))
@@ -207,6 +217,9 @@ class _Run:
             precisions=list(found.precisions),
             confusion=[list(row) for row in found.confusion],
             asked_rows=asked.tolist(),
+            brier=found.brier,
+            roc_auc=found.roc_auc,
+            roc_aucs=list(found.roc_aucs),
             pseudo_labels=len(state.pseudo),
             pseudo_right=int((state.pseudo.labels == self.dataset.labels_N[state.pseudo.rows]).sum()),
             pseudo_report={name: value for name, value in result.pseudo_report.items() if name != "pair"},

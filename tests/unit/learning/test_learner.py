@@ -41,7 +41,7 @@ def test_a_round_fits_evaluates_scores_and_ranks():
 
 def test_the_ranking_is_the_candidates_in_order_of_their_scores():
     snapshot = make_snapshot()
-    result = run(snapshot=snapshot)
+    result = run(make_recipe(acquisition="entropy"), snapshot)
     order = np.argsort(-result.scores, kind="stable")[:10]
     np.testing.assert_array_equal(result.ranking.rows, snapshot.candidate_rows[order])
     np.testing.assert_array_equal(result.ranking.scores, result.scores[order])
@@ -51,7 +51,7 @@ def test_the_ranking_is_the_candidates_in_order_of_their_scores():
 
 def test_scores_evaluation_and_reasons_are_those_of_the_stored_weights():
     snapshot = make_snapshot()
-    result = run(snapshot=snapshot)
+    result = run(make_recipe(acquisition="entropy"), snapshot)
     probs = predict(result, snapshot, snapshot.candidate_rows).double().exp()
     np.testing.assert_allclose(result.scores, -(probs * probs.log()).sum(dim=1).numpy(), rtol=1e-4)
     chosen = predict(result, snapshot, result.ranking.rows).exp().sort(dim=1, descending=True)
