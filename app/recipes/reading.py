@@ -96,6 +96,11 @@ class Recipe:
                 )
                 raise RecipeError(group.name, reason, f"use another {group.name}, or as posterior: {_sampling()}")
 
+    @property
+    def labels_by_itself(self) -> bool:
+        """Whether the network labels images too: a pseudo-labeler other than ``none`` was chosen."""
+        return self.pseudo_labeler.name != PSEUDO_LABELERS.choices[0].name
+
     def as_json(self) -> dict[str, Any]:
         """Return the recipe as JSON that ``parse_recipe`` reads back to an equal recipe."""
         picks = {group.name: getattr(self, group.name).as_json() for group in GROUPS}
