@@ -13,7 +13,7 @@ from app.recipes.choices import Group, Parameter, Value, integer, listed, number
 from app.recipes.fittings import FITTINGS
 from app.recipes.networks import NETWORKS
 from app.recipes.posteriors import POSTERIORS
-from app.recipes.pseudo_labelers import PSEUDO_LABELERS
+from app.recipes.pseudo_labelers import PSEUDO_LABELERS, check_held_out
 from app.recipes.selections import SELECTIONS
 
 GROUPS: tuple[Group, ...] = (NETWORKS, POSTERIORS, ACQUISITIONS, SELECTIONS, FITTINGS, PSEUDO_LABELERS)
@@ -95,6 +95,10 @@ class Recipe:
                     f"{pick.name} compares {least} or more posterior samples and {self.posterior.name} has {samples}"
                 )
                 raise RecipeError(group.name, reason, f"use another {group.name}, or as posterior: {_sampling()}")
+        given = self.pseudo_labeler.parameters
+        is_baseline = (self.acquisition.name, self.selection.name) == ("random", "top_k")
+        draws = self.cold_start == "random" or self.random_share > 0 or is_baseline
+        check_held_out(given.get("way"), float(given.get("held_out", 0.0)), draws)
 
     @property
     def labels_by_itself(self) -> bool:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -23,102 +23,19 @@ from worker.learning.errors import ShapeError
 from worker.learning.evaluation import Evaluation, evaluate
 from worker.learning.features import FeatureTable, OverFeatures, read_features
 from worker.learning.fitting import FITTINGS, EpochReport, FitReport, Start, TrainingSet
-from worker.learning.fitting.splitting import stratified_split
+from worker.learning.fitting.splitting import split
 from worker.learning.networks import Network, NetworkSpec
-from worker.learning.pool import ImageRows, Images, Rows, check_images, check_rows, take
+from worker.learning.pool import ImageRows, take
 from worker.learning.posteriors import POSTERIORS, Fitted, Posterior, members_wanted, read_chunks
-from worker.learning.pseudo_labelers import PseudoLabels
+from worker.learning.pseudo_labelers import PSEUDO_LABELERS, PseudoLabels
+from worker.learning.pseudo_labelling import count_changes, hold_out, judge, label_pool
 from worker.learning.ranking import Known, Ranking, rank_by_scores, rank_cold
 from worker.learning.scoring import PoolScores, score_rows
 from worker.learning.selections import SELECTIONS
+from worker.learning.snapshot import Progress, Report, Snapshot, Stage, StepResult
 from worker.learning.weights import Weights, begin
 
-
-class Stage(StrEnum):
-    """What a step is doing."""
-
-    READING = "reading"  # features of a frozen trunk
-    FITTING = "fitting"
-    EVALUATING = "evaluating"
-    SCORING = "scoring"
-    SELECTING = "selecting"
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a stage is: epoch ``done`` of ``total`` with its losses while fitting, images otherwise."""
-
-    stage: Stage
-    done: int
-    total: int
-    loss: float | None = None
-    validation_accuracy: float | None = None
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """What a round learns from.
-
-    ``images_NHWC`` holds all images of the project as uint8 at the recipe's ``image_side``, in memory or memory-mapped;
-    everything else is int64 rows of it, and classes from 0 to ``class_count`` - 1. ``candidate_rows`` may be asked
-    about: unlabelled, not pending, usable, of the pool split. The test rows may be none.
-
-    ``pseudo`` are the labels that earlier models gave and that still stand; their rows are not labelled and may be
-    candidates. ``is_drawn_N`` says which labelled rows were drawn uniformly (seed set and random queries), a fair sample
-    of the pool; None when nobody knows. ``is_spent`` says that no human labels are left in the budget.
-    """
-
-    images_NHWC: Images
-    class_count: int
-    labelled_rows: Rows
-    labels: Rows
-    candidate_rows: Rows
-    test_rows: Rows = field(default_factory=lambda: np.empty(0, np.int64))
-    test_labels: Rows = field(default_factory=lambda: np.empty(0, np.int64))
-    pseudo: PseudoLabels = field(default_factory=PseudoLabels.none)
-    is_drawn_N: np.ndarray | None = None
-    is_spent: bool = False
-
-    def __post_init__(self) -> None:
-        check_images(self.images_NHWC)
-        for name in ("labelled", "candidate", "test"):
-            check_rows(f"{name}_rows", getattr(self, f"{name}_rows"), len(self.images_NHWC))
-        for name, rows, labels in (
-            ("labels", self.labelled_rows, self.labels),
-            ("test_labels", self.test_rows, self.test_labels),
-        ):
-            if labels.shape != rows.shape:
-                raise ShapeError(name, rows.shape, labels.shape)
-            check_rows(name, labels, self.class_count)
-
-
-@dataclass(frozen=True)
-class StepResult:
-    """What a round found.
-
-    ``weights``, ``fit`` and ``evaluation`` are None on a cold start; ``evaluation`` also without test rows. Of a
-    committee, ``weights`` hold all members and ``fit`` reports the first. ``scores`` [N] float32 belong to the
-    snapshot's ``candidate_rows``, one each. ``features`` is what a frozen trunk has read so far, for the next round;
-    None with a trained one. ``pseudo`` are all labels of models that stand from now on, in place of the snapshot's;
-    None when the recipe has no pseudo-labeler. ``pseudo_report`` says in plain JSON values how they were chosen, such
-    as the ``threshold``, or the ``reason`` why there are none.
-    """
-
-    weights: bytes | None
-    fit: FitReport | None
-    evaluation: Evaluation | None
-    ranking: Ranking
-    scores: np.ndarray
-    seconds_fit: float
-    seconds_evaluate: float
-    seconds_score: float
-    seconds_select: float
-    features: FeatureTable | None = None
-    pseudo: PseudoLabels | None = None
-    pseudo_report: Mapping[str, Any] = field(default_factory=dict)
-
-
-Report = Callable[[Progress], None]
+__all__ = ["Progress", "Report", "Snapshot", "Stage", "StepResult", "step"]
 
 
 def step(
@@ -162,7 +79,11 @@ def step(
     watch = _Stopwatch()
     if not len(snapshot.labelled_rows):
         ranking, scores = this.draw(count)
-        return StepResult(None, None, None, ranking, scores, 0.0, 0.0, 0.0, watch.lap())
+        pseudo, report = this.label_nothing()
+        seconds = watch.lap()
+        return StepResult(
+            None, None, None, ranking, scores, 0.0, 0.0, 0.0, seconds, pseudo=pseudo, pseudo_report=report
+        )
     networks, starts = this.begin(parent)
     learning, table = networks, None
     if recipe.fitting.parameters.get("trunk") == "frozen":
@@ -173,9 +94,22 @@ def step(
     posterior = this.posterior(learning)
     evaluation, seconds_evaluate = this.evaluate(posterior), watch.lap()
     pool, seconds_score = this.score(posterior), watch.lap()
-    ranking, scores = this.rank(posterior, pool, count), pool.scores_N.to(torch.float32).numpy()
+    ranking = this.rank(posterior, pool, count)
+    pseudo, report = this.label_pool(posterior, pool, ranking)
     return StepResult(
-        weights, fit, evaluation, ranking, scores, seconds_fit, seconds_evaluate, seconds_score, watch.lap(), table
+        weights=weights,
+        fit=fit,
+        evaluation=evaluation,
+        ranking=ranking,
+        scores=pool.scores_N.to(torch.float32).numpy(),
+        seconds_fit=seconds_fit,
+        seconds_evaluate=seconds_evaluate,
+        seconds_score=seconds_score,
+        seconds_select=watch.lap(),
+        features=table,
+        pseudo=pseudo,
+        pseudo_report=report,
+        mean_pool_entropy=pool.mean_entropy,
     )
 
 
@@ -225,7 +159,9 @@ class _Round:
             remedy = "use network.weights = imagenet, or start = warm after a round with trunk = trained"
             raise RecipeError("fitting.trunk", "new weights have no features worth keeping", remedy)
         snapshot, pick = self.snapshot, self.recipe.fitting
-        rows = np.concatenate([snapshot.labelled_rows, snapshot.candidate_rows, snapshot.test_rows])
+        known_rows = (snapshot.labelled_rows, snapshot.candidate_rows, snapshot.test_rows)
+        unseen_rows = np.setdiff1d(snapshot.pseudo.rows, snapshot.candidate_rows, assume_unique=True)
+        rows = np.concatenate([*known_rows, unseen_rows])
         report, images_NHWC = self._report_images(Stage.READING), snapshot.images_NHWC
         inputs, table = read_features(network.eval(), images_NHWC, rows, self.device, known=known, progress=report)
         fitting = Pick(pick.name, {**pick.parameters, "augment": False})
@@ -233,7 +169,7 @@ class _Round:
 
     def fit(self, networks: tuple[Network, ...], starts: tuple[Start, ...], deadline: float | None) -> FitReport:
         """Fit every network, each within its part of the time; return the report of the first."""
-        data, reports = self.labelled(), list[FitReport]()
+        data, reports = self.taught(), list[FitReport]()
         for member, (network, start) in enumerate(zip(networks, starts, strict=True)):
             POSTERIORS.get(self.recipe.posterior.name).check(network, self.recipe.posterior.parameters)
             now = time.monotonic()
@@ -255,16 +191,34 @@ class _Round:
         fit, generator = FITTINGS.get(pick.name), self._seeded_member("fitting", member)
         return fit(network, data, pick, generator, device=self.device, deadline=deadline, on_epoch=on_epoch)
 
+    @cached_property
+    def is_held_out(self) -> np.ndarray:
+        """Say which labelled images no network is shown, so that its pseudo-labels can be judged by them."""
+        snapshot = self.snapshot
+        return hold_out(self.recipe, snapshot.labelled_rows, snapshot.is_drawn_N, len(snapshot.images_NHWC))
+
     def labelled(self) -> TrainingSet:
-        labels_N = torch.from_numpy(self.snapshot.labels).to(self.device)
-        pool = ImageRows(self.inputs, self.snapshot.candidate_rows, self.device)
-        return TrainingSet(take(self.inputs, self.snapshot.labelled_rows, self.device), labels_N, unlabelled=pool)
+        """Return what people labelled and networks may see; held-out images are to them like any of the pool."""
+        snapshot, is_shown = self.snapshot, ~self.is_held_out
+        labels_N = torch.from_numpy(snapshot.labels[is_shown]).to(self.device)
+        open_rows = np.concatenate([snapshot.candidate_rows, snapshot.labelled_rows[~is_shown]])
+        pool = ImageRows(self.inputs, open_rows, self.device)
+        images_NHWC = take(self.inputs, snapshot.labelled_rows[is_shown], self.device)
+        return TrainingSet(images_NHWC, labels_N, unlabelled=pool)
+
+    def taught(self) -> TrainingSet:
+        """Return what networks are fitted to: the labels of people, and those of earlier models."""
+        pseudo, weight = self.snapshot.pseudo, float(self.recipe.pseudo_labeler.parameters.get("weight", 0.0))
+        if not len(pseudo) or not weight:
+            return self.labelled()
+        labels_N = torch.from_numpy(pseudo.labels).to(self.device)
+        return self.labelled().joined(TrainingSet(take(self.inputs, pseudo.rows, self.device), labels_N), weight)
 
     def posterior(self, networks: tuple[Network, ...]) -> Posterior:
+        """Make the posterior; only labels of people say how far they pin the weights down."""
         pick, data = self.recipe.posterior, self.labelled()
         # Fittings split first of all, so the same generator and share keep the same labels aside.
-        share = self.recipe.fitting.number("validation_share")
-        _, kept_aside = stratified_split(data.labels_N.cpu(), share, self._seeded("fitting"))
+        _, kept_aside = split(data, self.recipe.fitting.number("validation_share"), self._seeded("fitting"))
         validation = data.at(kept_aside.to(self.device))
         first, *others = networks
         fitted = Fitted(first, pick.parameters, self._seeded("posterior"), data, validation, tuple(others))
@@ -291,6 +245,7 @@ class _Round:
             device=self.device,
             keep_features=selection.needs_features,
             keep_log_probs=selection.needs_log_probs,
+            keep_guesses=PSEUDO_LABELERS.get(self.recipe.pseudo_labeler.name).reads_pool,
             progress=self._report_images(Stage.SCORING),
         )
 
@@ -302,6 +257,33 @@ class _Round:
         ranking = rank_by_scores(self.recipe, self.inputs, candidates, known, count=count, round_number=self.number)
         self.progress(Progress(Stage.SELECTING, len(ranking.rows), len(ranking.rows)))
         return ranking
+
+    def label_pool(
+        self, posterior: Posterior, pool: PoolScores, ranking: Ranking
+    ) -> tuple[PseudoLabels | None, Mapping[str, Any]]:
+        """Let the pseudo-labeler decide, now that it is known who is asked about what."""
+        snapshot, recipe, is_held_out = self.snapshot, self.recipe, self.is_held_out
+        if not PSEUDO_LABELERS.get(recipe.pseudo_labeler.name).reads_pool:
+            return None, {}
+        rows, labels = snapshot.labelled_rows[is_held_out], snapshot.labels[is_held_out]
+        return label_pool(
+            recipe,
+            snapshot.candidate_rows,
+            pool,
+            judge(posterior, self.inputs, rows, labels, self.device),
+            standing=snapshot.pseudo,
+            asked=ranking.rows[: 0 if snapshot.is_spent else recipe.batch_size],
+            is_spent=snapshot.is_spent,
+            knows_draws=snapshot.is_drawn_N is not None,
+        )
+
+    def label_nothing(self) -> tuple[PseudoLabels | None, Mapping[str, Any]]:
+        """Without a network there is nobody to label, nor to stand for what earlier ones said."""
+        if not PSEUDO_LABELERS.get(self.recipe.pseudo_labeler.name).reads_pool:
+            return None, {}
+        nothing, pick = PseudoLabels.none(), self.recipe.pseudo_labeler
+        counts = count_changes(self.snapshot.pseudo, nothing)
+        return nothing, {"rule": pick.name, "reason": "there is no network yet", **counts}
 
     def draw(self, count: int) -> tuple[Ranking, np.ndarray]:
         images_NHWC, candidates = self.snapshot.images_NHWC, self.snapshot.candidate_rows

@@ -18,6 +18,7 @@ from worker.learning.fitting import FITTINGS
 from worker.learning.learner import step
 from worker.learning.oracle import simulated_answers
 from worker.learning.posteriors import POSTERIORS
+from worker.learning.pseudo_labelers import PSEUDO_LABELERS
 from worker.learning.selections import SELECTIONS
 from worker.learning.weights import Weights
 
@@ -32,6 +33,7 @@ def fingerprint_batches() -> dict[str, str]:
     rounds += [("posterior", name) for name in POSTERIORS.names()]
     rounds += [("acquisition", name) for name in ACQUISITIONS.names()]
     rounds += [("selection", name) for name in SELECTIONS.names()]
+    rounds += [("pseudo_labeler", name) for name in PSEUDO_LABELERS.names()]
     fittings = {name: {"name": name, "epochs": 2, "least_steps": 1} for name in FITTINGS.names()}
     found = {f"batch fitting {name}": one_round(fitting=fitting) for name, fitting in fittings.items()}
     found |= {f"batch {group} {name}": one_round(**{group: name}) for group, name in rounds}
@@ -49,7 +51,8 @@ def one_round(labelled: int = 12, **parts: Any) -> str:
         result = step(recipe, make_snapshot(labelled=labelled), count=6, round_number=2, device="cpu")
     except RecipeError as refused:
         return str(refused)
-    return f"{result.ranking.rows.tolist()} {digest(result.weights or b'')} {digest(result.scores.tobytes())}"
+    pseudo = "" if result.pseudo is None else f" {result.pseudo.rows.tolist()} {result.pseudo.labels.tolist()}"
+    return f"{result.ranking.rows.tolist()} {digest(result.weights or b'')} {digest(result.scores.tobytes())}{pseudo}"
 
 
 def fingerprint_oracle() -> dict[str, str]:
