@@ -288,6 +288,7 @@ def _metrics(result: StepResult) -> dict[str, Any] | None:
         "best_epoch": result.fit.best_epoch,
         "stopped_by": result.fit.stopped_by.value,
         "validation_accuracy": result.fit.validation_accuracy,
+        "mean_pool_entropy": result.mean_pool_entropy,
     }
     return fitted | ({} if result.evaluation is None else _tested(result.evaluation))
 
