@@ -15,7 +15,20 @@ from fastapi import Depends, FastAPI
 from app.database import Database
 from app.errors import BadInput
 from app.events import Bus
-from app.pages import errors, health, history, images, labeling, live, new_project, people, project, projects, sign_in
+from app.pages import (
+    errors,
+    health,
+    history,
+    images,
+    labeling,
+    ledger,
+    live,
+    new_project,
+    people,
+    project,
+    projects,
+    sign_in,
+)
 from app.pages.closing import Closing
 from app.pages.guards import SecurityHeaders
 from app.pages.limits import BodyLimit, Tries
@@ -57,7 +70,7 @@ def create_app(settings: Settings) -> FastAPI:
     # the role is checked before the form is read, so that nobody uploads what they may not
     for page in (new_project, people):
         app.include_router(page.router, dependencies=[Depends(current_admin), Depends(check_form_token)])
-    for page in (projects, project, live, history, labeling, images):
+    for page in (projects, project, live, history, ledger, labeling, images):
         app.include_router(page.router, dependencies=[Depends(current_person), Depends(check_form_token)])
     return app
 

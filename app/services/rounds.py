@@ -301,7 +301,8 @@ def _keep_model(session: Session, found: Round, result: RoundResult) -> int | No
 
 def _with_ledger(result: RoundResult, change: Change) -> dict[str, Any] | None:
     """Add what became of the ledger to a round's metrics, if the round had to do with it."""
-    if result.proposal.rule is None and not change.withdrawn:
+    is_labelling = result.proposal.rule is not None and result.model is not None
+    if not is_labelling and not change.withdrawn:
         return result.metrics
     told = {"rule": result.proposal.rule, "report": dict(result.pseudo_report), **asdict(change)}
     return {**(result.metrics or {}), "pseudo": told}

@@ -19,12 +19,22 @@ from app.storage import Storage
 from tests.browser.chromium import ARGUMENTS, CHROMIUM
 from tests.browser.web import WebServer
 from tests.factories import PASSWORD, make_project, make_user
-from tests.service.web import fill_history
+from tests.service.web import LABELER, fill_history
 
 WATCH = """document.addEventListener("securitypolicyviolation",
   event => { (window.breaches ??= []).push(event.violatedDirective) })"""
 VIEWS = [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")]
-PAGES = ("/", "/projects/{id}", "/projects/{id}/rounds", "/projects/{id}/rounds/1", "/people", "/projects/new", "/gone")
+PAGES = (
+    "/",
+    "/projects/{id}",
+    "/projects/{id}/rounds",
+    "/projects/{id}/rounds/1",
+    "/projects/{id}/ledger",
+    "/projects/{id}/ledger?show=withdrawn",
+    "/people",
+    "/projects/new",
+    "/gone",
+)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +65,7 @@ def admin(database: Database) -> User:
 @pytest.fixture
 def project_id(web: WebServer, database: Database) -> int:
     with database.transaction() as session:
-        project = make_project(session, 60, test_images=10, storage=Storage(web.settings.storage))
+        project = make_project(session, 60, test_images=10, storage=Storage(web.settings.storage), recipe=LABELER)
         fill_history(session, project, 3)
         session.commit()
         return project.id

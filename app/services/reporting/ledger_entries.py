@@ -29,11 +29,15 @@ class Shown(StrEnum):
 
 @dataclass(frozen=True)
 class LedgerFilter:
-    """What the list is narrowed to; ``after`` is the entry to go on from."""
+    """What the list is narrowed to; ``after`` is the entry to go on from.
+
+    ``entry_id`` names a single entry, whatever else is asked.
+    """
 
     shown: Shown = Shown.STANDING
     class_id: int | None = None
     after: int | None = None
+    entry_id: int | None = None
 
 
 @dataclass(frozen=True)
@@ -128,6 +132,8 @@ def _listed(project_id: int, wanted: LedgerFilter) -> Select[PseudoLabel, int, i
         .join(Round, Round.id == Model.round_id)
         .where(PseudoLabel.project_id == project_id)
     )
+    if wanted.entry_id is not None:
+        return listed.where(PseudoLabel.id == wanted.entry_id)
     if wanted.class_id is not None:
         listed = listed.where(PseudoLabel.class_id == wanted.class_id)
     last = aliased(PseudoLabel)

@@ -39,6 +39,7 @@ class LedgerSummary:
         last: the latest round that had to do with the ledger.
         drawn: entries that people checked because a uniform draw asked them: the ledger's precision.
         picked: those they checked because the strategy or an admin chose the image: no fair sample.
+        draws: whether the recipe asks about images drawn uniformly.
     """
 
     rule: str | None
@@ -46,6 +47,7 @@ class LedgerSummary:
     last: LastLabelling | None
     drawn: Agreement
     picked: Agreement
+    draws: bool
 
     @property
     def standing(self) -> int:
@@ -68,6 +70,7 @@ def ledger_summary(session: Session, project: Project) -> LedgerSummary:
         last=_last(session, project.id),
         drawn=drawn,
         picked=picked,
+        draws=project.recipe.get("random_share", 0) > 0,
     )
 
 
