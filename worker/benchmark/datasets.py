@@ -178,6 +178,17 @@ def draw_seed_set(dataset: Dataset, pool_rows: Rows, experiment: Experiment, see
     return np.stack(by_class, axis=1).ravel()
 
 
+def is_fair_draw(dataset: Dataset, pool_rows: Rows, experiment: Experiment) -> bool:
+    """Say whether the seed set that is drawn is a fair sample of the pool.
+
+    As many of each class are one only of a pool that has nearly as many of each: none twice as often as another.
+    """
+    if experiment.seed_set.draw == "uniform":
+        return True
+    counts = np.bincount(dataset.labels_N[pool_rows], minlength=dataset.class_count)
+    return bool(counts.max() <= 2 * counts.min())
+
+
 def _at_side(part: ImageSet, side: int) -> Images:
     images = part.images
     channels = 3 if images.ndim == 4 else 1

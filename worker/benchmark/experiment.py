@@ -65,11 +65,15 @@ class SeedSet(_Table):
 
 
 class Budget(_Table):
-    """Labels in all, how many a round asks for, and of how many images, drawn anew each round, it chooses them."""
+    """Labels in all, how many a round asks for, and of how many images, drawn anew each round, it chooses them.
+
+    ``extra_rounds`` follow when all labels are given, for arms that label images by themselves.
+    """
 
     labels: Count
     batch: Count
     candidates: Count | None = None
+    extra_rounds: Annotated[int, Field(ge=0)] = 0
 
 
 class Oracle(_Table):
@@ -79,11 +83,15 @@ class Oracle(_Table):
 
 
 class Arm(_Table):
-    """One way of learning and asking; ``labels = "all"`` fits once to the whole pool, as an upper bound."""
+    """One way of learning and asking; ``labels = "all"`` fits once to the whole pool, as an upper bound.
+
+    ``against`` names an arm that this one is held against beside the baseline, such as the same without pseudo-labels.
+    """
 
     name: Name
     recipe: dict[str, Any] = {}
     labels: Literal["budget", "all"] = "budget"
+    against: Name | None = None
 
 
 class Metric(StrEnum):
@@ -144,6 +152,10 @@ class Experiment(_Table):
         given = merged(given, self.first_fit) if first else given
         sizes = {"batch_size": self.budget.batch, "seed_set": self.seed_set.count, "seed": seed}
         return parse_recipe({**given, **sizes})
+
+    def labels_by_itself(self, arm: Arm) -> bool:
+        """Return whether an arm has a pseudo-labeler, and images that nobody labelled."""
+        return arm.labels == "budget" and self.recipe_of(arm, 0).pseudo_labeler.name != "none"
 
     @property
     def image_side(self) -> int:
@@ -279,6 +291,9 @@ def _check_arms(experiment: Experiment, file: str) -> None:
             )
     sides = set()
     for arm in experiment.arms:
+        if arm.against is not None and arm.against not in names:
+            where, reason = f"{file}, arm {arm.name}, against", f"no arm is called {arm.against!r}"
+            raise BadInput(where, reason, f"use one of {', '.join(names)}")
         for key, given in (("recipe", experiment.recipe), ("first_fit", experiment.first_fit), (arm.name, arm.recipe)):
             for size in (size.name for size in SIZES if size.name in given and size.name in _SET_BY_RUNS):
                 raise BadInput(f"{file}, {key}.{size}", "a run sets it", f"use {_SET_BY_RUNS[size]}")

@@ -14,7 +14,7 @@ import shutil
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ import numpy as np
 from app.errors import BadInput, Conflict, NotFound
 from worker.benchmark.experiment import Experiment, parse_experiment
 from worker.learning.pool import Rows
+from worker.learning.pseudo_labelers import PseudoLabels
 
 
 @dataclass(frozen=True, order=True)
@@ -35,7 +36,11 @@ class RunKey:
 
 @dataclass(frozen=True)
 class RoundLine:
-    """The figures of one round, measured on the test images; ``labels`` are the oracle's alone."""
+    """The figures of one round, measured on the test images; ``labels`` are the oracle's alone.
+
+    ``pseudo_labels`` are those that the network learned from too. ``mean_entropy`` is that of the test images,
+    ``mean_pool_entropy`` that of the candidates; None where asking read none of them.
+    """
 
     experiment: str
     arm: str
@@ -50,6 +55,7 @@ class RoundLine:
     seconds_fit: float
     seconds_score: float
     seconds_select: float
+    mean_pool_entropy: float | None = None
 
     @property
     def key(self) -> tuple[str, int, int]:
@@ -59,7 +65,11 @@ class RoundLine:
 
 @dataclass(frozen=True)
 class RoundDetail:
-    """What else a round found: how the fit went, per-class figures, what was asked next and what was answered."""
+    """What else a round found: how the fit went, per-class figures, what was asked next and what was answered.
+
+    Of the ``pseudo_labels`` that the network learned from, ``pseudo_right`` are the truth; ``pseudo_report`` says how
+    those of the next round were chosen.
+    """
 
     arm: str
     seed: int
@@ -76,6 +86,10 @@ class RoundDetail:
     precisions: list[float | None]
     confusion: list[list[int]]
     asked_rows: list[int]
+    pseudo_labels: int = 0
+    pseudo_right: int = 0
+    pseudo_report: dict[str, Any] = field(default_factory=dict)
+    mean_pool_entropy: float | None = None
 
     @property
     def key(self) -> tuple[str, int, int]:
@@ -85,13 +99,22 @@ class RoundDetail:
 
 @dataclass(frozen=True)
 class RunState:
-    """Where a run is: rounds ended, rows labelled and the oracle's answers in their order, weights if they go on."""
+    """Where a run is: rounds ended, rows labelled and the oracle's answers in their order, weights if they go on.
+
+    ``is_drawn`` says which of the rows were drawn uniformly; ``pseudo`` are the labels of models that stand.
+    """
 
     round: int
     rows: Rows
     answers: Rows
+    is_drawn: np.ndarray
     parent: bytes | None
     is_done: bool
+    pseudo: PseudoLabels = field(default_factory=PseudoLabels.none)
+
+
+# Of runs that were made before there were any.
+_NO_PSEUDO_LABELS = {f"pseudo_{name}": getattr(PseudoLabels.none(), name) for name in ("rows", "labels", "confidences")}
 
 
 class Folder:
@@ -162,14 +185,15 @@ class Folder:
         Raises:
             BadInput: a line that holds something else.
         """
-        names = [field.name for field in fields(RoundLine)]
+        names = [known.name for known in fields(RoundLine)]
+        needed = [known.name for known in fields(RoundLine) if known.default is MISSING]
         found: dict[tuple[str, int, int], RoundLine] = {}
         for number, table in enumerate(_read(self.results), 1):
-            missing = [name for name in names if name not in table]
+            missing = [name for name in needed if name not in table]
             if missing:
                 where = f"{self.results}, line {number}"
                 raise BadInput(where, f"it has no {', '.join(missing)}", "delete that line and run again")
-            line = RoundLine(**{name: table[name] for name in names})
+            line = RoundLine(**{name: table[name] for name in names if name in table})
             found.setdefault(line.key, line)
         return [found[key] for key in sorted(found)]
 
@@ -190,9 +214,12 @@ class Folder:
         """Return where a run is, None if it has not ended a round."""
         path = self._state_path(key)
         try:
-            with np.load(path) as file:
-                parent = file["parent"].tobytes() or None
-                return RunState(int(file["round"]), file["rows"], file["answers"], parent, bool(file["is_done"]))
+            with np.load(path) as opened:
+                file = {**_NO_PSEUDO_LABELS, "is_drawn": np.zeros(len(opened["rows"]), np.bool_), **opened}
+            parent = file["parent"].tobytes() or None
+            pseudo = PseudoLabels(file["pseudo_rows"], file["pseudo_labels"], file["pseudo_confidences"])
+            arrays = (file["rows"], file["answers"], file["is_drawn"])
+            return RunState(int(file["round"]), *arrays, parent, bool(file["is_done"]), pseudo)
         except (FileNotFoundError, KeyError, ValueError, zipfile.BadZipFile):
             return None  # not there, or cut off: the run begins anew and finds the same
 
@@ -204,6 +231,10 @@ class Folder:
             round=state.round,
             rows=state.rows,
             answers=state.answers,
+            is_drawn=state.is_drawn,
+            pseudo_rows=state.pseudo.rows,
+            pseudo_labels=state.pseudo.labels,
+            pseudo_confidences=state.pseudo.confidences,
             parent=np.frombuffer(state.parent or b"", np.uint8),
             is_done=state.is_done,
         )

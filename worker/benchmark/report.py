@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from app.errors import NotFound
 from worker.benchmark.experiment import Experiment
+from worker.benchmark.ledger import ledger_tables, ledger_verdicts
 from worker.benchmark.plots import draw_all
 from worker.benchmark.records import Folder
 from worker.benchmark.results import Results
@@ -33,7 +34,7 @@ def write_report(path: Path) -> Path:
     results = Results.of(experiment, folder.lines(), folder.round_details())
     if not results.curves:
         raise NotFound(str(path), "no round of this experiment has ended yet", "run it first")
-    tables = all_tables(results)
+    tables = [*all_tables(results), *ledger_tables(results)]
     for table in tables:
         table.write(path)
     by_name = {table.name: table for table in tables}
@@ -47,7 +48,7 @@ def write_report(path: Path) -> Path:
         protocol=_protocol(experiment),
         progress=_progress(results),
         machines=_machines(path),
-        verdicts=list(verdicts(results, by_name["summary"], by_name["guard"])),
+        verdicts=[*verdicts(results, by_name["summary"], by_name["guard"]), *ledger_verdicts(results)],
         plots=plots,
         tables=[table for table in tables if table.name != "confusion"],
         recipes=list(_recipes(experiment)),
@@ -111,6 +112,8 @@ def _protocol(experiment: Experiment) -> str:
         words.append(f"class {data.rare_class} is {data.rare_share:.1%} of the pool")
     words.append(f"seed set of {experiment.seed_set.count} ({experiment.seed_set.draw.replace('_', ' ')})")
     words.append(f"batches of {budget.batch} up to {budget.labels} labels")
+    if budget.extra_rounds:
+        words.append(f"then {budget.extra_rounds} rounds without, for arms that label by themselves")
     if budget.candidates is not None:
         words.append(f"chosen of {budget.candidates} drawn each round")
     if experiment.oracle.noise:

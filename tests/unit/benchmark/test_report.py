@@ -39,12 +39,14 @@ def make_results(path: Path, **changes: Any) -> Folder:
     return folder
 
 
-def make_detail(arm: str, seed: int, labels: int) -> RoundDetail:
+def make_detail(arm: str, seed: int, labels: int, **changes: Any) -> RoundDetail:
     recall = {"random": 0.25, "margin": 0.75}[arm] + 0.25 * seed
+    usual = {"round": labels // 10}
     return RoundDetail(
-        arm=arm, seed=seed, round=labels // 10, epochs=3, best_epoch=2, steps=9, stopped_by="epochs",
+        arm=arm, seed=seed, epochs=3, best_epoch=2, steps=9, stopped_by="epochs",
         started_from="scratch", seconds_evaluate=0.1, wrong_labels=0, labels_per_class=[labels - 1 - seed, 1 + seed],
         recalls=[1.0, recall], precisions=[1.0, None], confusion=[[7, 1], [2, labels]], asked_rows=[],
+        **{**usual, **changes},
     )  # fmt: skip
 
 

@@ -66,7 +66,7 @@ def test_each_round_of_each_arm_and_seed_is_one_line_up_to_the_budget(tmp_path: 
             assert rounds == [(1, 10), (2, 16), (3, 22), (4, 26)]
     assert list(written[0]) == [
         "experiment", "arm", "seed", "round", "labels", "pseudo_labels", "test_accuracy", "test_nll", "ece",
-        "mean_entropy", "seconds_fit", "seconds_score", "seconds_select",
+        "mean_entropy", "seconds_fit", "seconds_score", "seconds_select", "mean_pool_entropy",
     ]  # fmt: skip
     assert not folder.cache.exists()
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from app.errors import RecipeError
-from tests.unit.learning.factories import QUICK_NETWORKS, make_network, make_recipe, make_snapshot
+from tests.unit.learning.factories import QUICK_NETWORKS, make_labeler, make_network, make_recipe, make_snapshot
 from worker.learning.acquisitions import ACQUISITIONS
 from worker.learning.fitting import FITTINGS
 from worker.learning.learner import step
@@ -29,20 +29,24 @@ def fingerprint_networks() -> dict[str, str]:
 
 def fingerprint_batches() -> dict[str, str]:
     """One whole round for every choice of every group, and a cold start."""
-    rounds = [("network", name) for name in QUICK_NETWORKS]
+    rounds: list[tuple[str, Any]] = [("network", name) for name in QUICK_NETWORKS]
     rounds += [("posterior", name) for name in POSTERIORS.names()]
     rounds += [("acquisition", name) for name in ACQUISITIONS.names()]
     rounds += [("selection", name) for name in SELECTIONS.names()]
-    rounds += [("pseudo_labeler", name) for name in PSEUDO_LABELERS.names()]
+    rounds += [("pseudo_labeler", make_labeler(name).as_json()) for name in PSEUDO_LABELERS.names()]
     fittings = {name: {"name": name, "epochs": 2, "least_steps": 1} for name in FITTINGS.names()}
     found = {f"batch fitting {name}": one_round(fitting=fitting) for name, fitting in fittings.items()}
-    found |= {f"batch {group} {name}": one_round(**{group: name}) for group, name in rounds}
+    found |= {f"batch {group} {_name(choice)}": one_round(**{group: choice}) for group, choice in rounds}
     return {
         **found,
         "batch cold start": one_round(labelled=0),
         "batch cold start by clusters": one_round(labelled=0, cold_start="clusters"),
         "batch with a uniform share": one_round(random_share=0.5),
     }
+
+
+def _name(choice: Any) -> str:
+    return str(choice["name"]) if isinstance(choice, dict) else str(choice)
 
 
 def one_round(labelled: int = 12, **parts: Any) -> str:
