@@ -36,10 +36,11 @@ class LedgerSummary:
     Attributes:
         rule: title of the recipe's pseudo-labeler, None if it has none.
         by_rule: entries that stand, by the title of the rule that wrote them.
-        last: the latest round that had to do with the ledger.
+        last: the latest round, if it had to do with the ledger.
         drawn: entries that people checked because a uniform draw asked them: the ledger's precision.
         picked: those they checked because the strategy or an admin chose the image: no fair sample.
         draws: whether the recipe asks about images drawn uniformly.
+        has_entries: whether a model ever labelled anything.
     """
 
     rule: str | None
@@ -48,6 +49,7 @@ class LedgerSummary:
     drawn: Agreement
     picked: Agreement
     draws: bool
+    has_entries: bool
 
     @property
     def standing(self) -> int:
@@ -57,20 +59,22 @@ class LedgerSummary:
     @property
     def is_shown(self) -> bool:
         """Whether there is anything to say."""
-        return self.rule is not None or self.last is not None
+        return self.rule is not None or self.has_entries
 
 
 def ledger_summary(session: Session, project: Project) -> LedgerSummary:
     """Return what a project's page says of its ledger."""
     name = project.recipe.get("pseudo_labeler", {}).get("name")
+    last, has_entries = _last(session, project.id)
     drawn, picked = _agreements(session, project.id)
     return LedgerSummary(
         rule=None if name in (None, PSEUDO_LABELERS.choices[0].name) else rule_title(name),
         by_rule=_by_rule(session, project.id),
-        last=_last(session, project.id),
+        last=last,
         drawn=drawn,
         picked=picked,
         draws=project.recipe.get("random_share", 0) > 0,
+        has_entries=has_entries,
     )
 
 
@@ -89,19 +93,20 @@ def _by_rule(session: Session, project_id: int) -> tuple[tuple[str, int], ...]:
     return tuple((rule_title(rule), count) for rule, count in session.execute(counted))
 
 
-def _last(session: Session, project_id: int) -> LastLabelling | None:
-    told = Round.metrics["pseudo"]
+def _last(session: Session, project_id: int) -> tuple[LastLabelling | None, bool]:
+    """Return what the latest finished round did, and whether any round ever wrote an entry."""
+    has_entries = exists().where(PseudoLabel.project_id == Round.project_id)
     found = session.execute(
-        select(Round.number, told)
+        select(Round.number, Round.metrics["pseudo"], has_entries)
         .where(Round.project_id == project_id, Round.state == RoundState.DONE)
         .order_by(Round.number.desc())
         .limit(1)
     ).first()
     if found is None or found[1] is None:
-        return None
-    number, pseudo = found
+        return None, found is not None and found[2]
+    number, pseudo, _ = found
     report = pseudo["report"]
-    return LastLabelling(
+    last = LastLabelling(
         round_number=number,
         added=pseudo["added"],
         withdrawn=pseudo["withdrawn"],
@@ -109,6 +114,7 @@ def _last(session: Session, project_id: int) -> LastLabelling | None:
         threshold=report.get("threshold"),
         why=_why(report),
     )
+    return last, found[2]
 
 
 def _why(report: Mapping[str, Any]) -> str | None:
