@@ -22,6 +22,7 @@ from app.pages import (
     history,
     images,
     labeling,
+    ledger,
     live,
     new_project,
     people,
@@ -70,7 +71,7 @@ def create_app(settings: Settings) -> FastAPI:
     # the role is checked before the form is read, so that nobody uploads what they may not
     for page in (new_project, people, benchmarks):
         app.include_router(page.router, dependencies=[Depends(current_admin), Depends(check_form_token)])
-    for page in (projects, project, live, history, labeling, images):
+    for page in (projects, project, live, history, ledger, labeling, images):
         app.include_router(page.router, dependencies=[Depends(current_person), Depends(check_form_token)])
     return app
 

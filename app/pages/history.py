@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
-from app.pages.paths import LARGEST_ID, Before, ProjectId, RoundNumber
+from app.pages.paths import Before, ProjectId, RoundNumber, read_id
 from app.pages.shell import Wired, render
 from app.records import QuerySource
 from app.services import projects
@@ -40,7 +40,7 @@ def round_page(
     after: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0,
 ) -> Response:
     """Show one round and its queries, narrowed as asked; an unknown source or class narrows nothing."""
-    wanted = QueryFilter(show, _source(source), _class_id(label), after)
+    wanted = QueryFilter(show, _source(source), read_id(label), after)
     with wired.database.transaction() as session:
         project = projects.get(session, project_id)
         detail = round_detail(session, project_id, number, wanted)
@@ -60,7 +60,3 @@ def round_page(
 
 def _source(text: str) -> QuerySource | None:
     return QuerySource(text) if text in set(QuerySource) else None
-
-
-def _class_id(text: str) -> int | None:
-    return int(text) if text.isdecimal() and int(text) <= LARGEST_ID else None

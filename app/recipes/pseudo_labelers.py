@@ -54,6 +54,7 @@ PSEUDO_LABELERS = Group(
                 ),
                 _WEIGHT,
             ),
+            goes_on=True,
         ),
         Choice(
             "budget_annotator",

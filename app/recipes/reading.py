@@ -105,6 +105,11 @@ class Recipe:
         check_held_out(given.get("way"), float(given.get("held_out", 0.0)), draws)
         check_pair(self.pseudo_labeler.name, self.posterior.name, samples, self.fitting.name)
 
+    @property
+    def labels_by_itself(self) -> bool:
+        """Whether the network labels images too: a pseudo-labeler other than ``none`` was chosen."""
+        return self.pseudo_labeler.name != PSEUDO_LABELERS.choices[0].name
+
     def as_json(self) -> dict[str, Any]:
         """Return the recipe as JSON that ``parse_recipe`` reads back to an equal recipe."""
         picks = {group.name: getattr(self, group.name).as_json() for group in GROUPS}

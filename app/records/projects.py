@@ -67,6 +67,11 @@ class Project(Base):
 
     classes: Mapped[list[Class]] = relationship(order_by="Class.position", viewonly=True)
 
+    @property
+    def is_spent(self) -> bool:
+        """Whether the labels left do not cover the answers that one image wants."""
+        return self.budget - self.labels_used < self.overlap
+
 
 class Class(Base):
     """What an image can be labelled as; renamed or retired, never deleted."""

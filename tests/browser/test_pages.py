@@ -20,7 +20,7 @@ from app.storage import Storage
 from tests.browser.chromium import ARGUMENTS, CHROMIUM
 from tests.browser.web import WebServer
 from tests.factories import PASSWORD, make_project, make_user
-from tests.service.web import fill_history
+from tests.service.web import LABELER, fill_history
 from tests.unit.benchmark.factories import make_line, make_results_folder
 from worker.benchmark.records import Folder
 from worker.benchmark.report import write_report
@@ -33,6 +33,8 @@ PAGES = (
     "/projects/{id}",
     "/projects/{id}/rounds",
     "/projects/{id}/rounds/1",
+    "/projects/{id}/ledger",
+    "/projects/{id}/ledger?show=withdrawn",
     "/people",
     "/projects/new",
     "/benchmarks",
@@ -78,7 +80,7 @@ def admin(database: Database) -> User:
 @pytest.fixture
 def project_id(web: WebServer, database: Database) -> int:
     with database.transaction() as session:
-        project = make_project(session, 60, test_images=10, storage=Storage(web.settings.storage))
+        project = make_project(session, 60, test_images=10, storage=Storage(web.settings.storage), recipe=LABELER)
         fill_history(session, project, 3)
         session.commit()
         return project.id
