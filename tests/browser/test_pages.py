@@ -210,15 +210,72 @@ def test_pausing_and_switching_the_oracle_change_the_page(
     expect(page.get_by_label("Wrong simulated answers")).to_have_value("5")
 
 
+def test_an_admin_corrects_an_entry_of_the_ledger_where_it_stands(
+    web: WebServer, browser: Browser, admin: User, project_id: int
+) -> None:
+    page = open_page(web, browser, admin)
+    page.goto(f"/projects/{project_id}/ledger")
+    cards = page.locator(".query")
+    before = cards.count()
+    card = page.locator(f"#{cards.first.get_attribute('id')}")
+    said = card.locator(".query-answer").inner_text()
+    other = "2" if said != "2" else "0"
+    card.get_by_text("Correct").click()
+    card.get_by_label("What it is").select_option(label=other)
+    card.get_by_role("button", name="Save").click()
+    expect(card).to_contain_text(f"A person said {other}")
+    expect(card.get_by_role("button")).to_have_count(0)
+    expect(cards).to_have_count(before)
+    page.reload()
+    expect(cards).to_have_count(before - 1)
+    page.get_by_label("Show").select_option("answered")
+    page.get_by_role("button", name="Filter").click()
+    expect(cards).to_have_count(1)
+    expect(cards).to_contain_text(f"A person said {other}")
+    page.goto(f"/projects/{project_id}")
+    expect(page.locator("#ledger")).to_contain_text("0 of 1 agreed")
+    expect(page.locator("#figures")).to_contain_text("Labels given\n1")
+    assert page.evaluate("window.breaches ?? []") == []
+
+
+def test_a_correction_that_is_refused_leaves_the_card_and_says_why(
+    web: WebServer, browser: Browser, admin: User, project_id: int, database: Database
+) -> None:
+    with database.transaction() as session:
+        project = projects.get(session, project_id)
+        project.budget = project.labels_used = 1
+        session.commit()
+    page = open_page(web, browser, admin)
+    page.goto(f"/projects/{project_id}/ledger")
+    card = page.locator(f"#{page.locator('.query').first.get_attribute('id')}")
+    card.get_by_text("Correct").click()
+    card.get_by_label("What it is").select_option(index=1)
+    card.get_by_role("button", name="Save").click()
+    expect(page.locator("#notice")).to_contain_text("Raise the budget")
+    card.get_by_label("What it is").select_option("unusable")
+    card.get_by_role("button", name="Save").click()
+    expect(card).to_contain_text("A person found the image unusable")
+
+
+def test_the_ledger_is_corrected_without_script(web: WebServer, browser: Browser, admin: User, project_id: int) -> None:
+    page = web.context(browser, admin, java_script_enabled=False).new_page()
+    page.goto(f"/projects/{project_id}/ledger")
+    before = page.locator(".query").count()
+    page.locator(".query summary").first.click()
+    page.locator(".query select").first.select_option("unsure")
+    page.locator(".query").first.get_by_role("button", name="Save").click()
+    expect(page.locator(".query")).to_have_count(before - 1)
+
+
 def test_the_form_works_without_script(web: WebServer, browser: Browser, admin: User) -> None:
     page = web.context(browser, admin, java_script_enabled=False).new_page()
     page.goto("/projects/new")
     page.get_by_label("Name", exact=True).fill(f"made plainly {uuid4().hex[:6]}")
     page.get_by_label("Handwritten digits").check()
-    page.get_by_label("Budget").fill("0")
+    page.get_by_label("Budget", exact=True).fill("0")
     page.get_by_role("button", name="Make project").click()
     expect(page.locator("#budget-error")).to_contain_text("Use a whole number from 1")
-    page.get_by_label("Budget").fill("50")
+    page.get_by_label("Budget", exact=True).fill("50")
     page.get_by_role("button", name="Make project").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("made plainly")
     page.get_by_role("button", name="Pause").or_(page.get_by_role("button", name="Start")).click()
