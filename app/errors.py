@@ -14,6 +14,9 @@
     ├── NotFound            (404)    no such thing
     ├── Conflict            (409)    true when asked, no longer true now
     │   ├── LeaseLost       (409)    the query has passed to someone else
+    │   │   └── AnsweredAlready (409) by the same person
+    │   ├── AnswerGone      (409)    an answer that no longer counts, or was never given
+    │   ├── ClassRetired    (409)    the class is not given any more
     │   ├── BudgetSpent     (409)    all labels of the budget are given
     │   └── NameTaken       (409)
     └── Unavailable         (503)    a server or a worker is not there
@@ -135,6 +138,24 @@ class LeaseLost(Conflict):
     """The query has passed to someone else, or is closed."""
 
     code = "lease_lost"
+
+
+class AnsweredAlready(LeaseLost):
+    """The same person has answered this image before."""
+
+    code = "answered_already"
+
+
+class AnswerGone(Conflict):
+    """The answer that is meant does not count any more, or was never given."""
+
+    code = "answer_gone"
+
+
+class ClassRetired(Conflict):
+    """The class was retired while somebody chose it."""
+
+    code = "class_retired"
 
 
 class BudgetSpent(Conflict):

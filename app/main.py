@@ -22,6 +22,8 @@ from app.pages import (
     history,
     images,
     labeling,
+    labeling_settings,
+    language,
     ledger,
     live,
     new_project,
@@ -67,11 +69,12 @@ def create_app(settings: Settings) -> FastAPI:
 
     app.mount("/static", Static(directory=STATIC), name="static")
     app.include_router(health.router)
-    app.include_router(sign_in.router, dependencies=[Depends(check_form_token)])
+    for page in (sign_in, language):
+        app.include_router(page.router, dependencies=[Depends(check_form_token)])
     # the role is checked before the form is read, so that nobody uploads what they may not
     for page in (new_project, people, benchmarks):
         app.include_router(page.router, dependencies=[Depends(current_admin), Depends(check_form_token)])
-    for page in (projects, project, live, history, ledger, labeling, images):
+    for page in (projects, project, live, history, ledger, labeling, labeling_settings, images):
         app.include_router(page.router, dependencies=[Depends(current_person), Depends(check_form_token)])
     return app
 

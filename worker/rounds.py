@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 
 REPORT_SECONDS = 0.25
 SPARE_RANKS = 64  # ranked beyond batch and reserve, for images that are answered while the network learns
+NEIGHBOURS = 5  # labelled images that are kept with each query as the ones most like it
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,7 @@ class RoundRunner:
             progress=reporter.learned,
             deadline=time.monotonic() + self._settings.fit_seconds,
             device=None if device is DeviceChoice.AUTO else device.value,
+            neighbours=NEIGHBOURS,
         )
         if result.features is not None:
             write_table(work.array_path, result.features)
@@ -170,6 +172,9 @@ class RoundRunner:
 
     def _ranked_images(self, work: _Work, ranking: Ranking) -> list[RankedImage]:
         wanted = [int(row) for row in ranking.rows] + work.rows.unlabelled_test
+        if ranking.neighbours is not None:
+            wanted += np.unique(ranking.neighbours.rows).tolist()
+        class_of = dict(work.rows.labelled)
         with self._database.transaction() as session:
             of_rows = select(Image.row, Image.id).where(Image.project_id == work.project_id, Image.row.in_(wanted))
             id_of = dict(session.execute(of_rows).all())
@@ -179,7 +184,7 @@ class RoundRunner:
                 source=_source(work, ranking, rank),
                 score=float(ranking.scores[rank]),
                 propensity=None if ranking.propensities is None else float(ranking.propensities[rank]),
-                parts=_parts(ranking, rank, work.rows.class_ids),
+                parts=_parts(ranking, rank, work.rows.class_ids) | _neighbours(ranking, rank, id_of, class_of),
             )
             for rank, row in enumerate(ranking.rows)
         ]
@@ -278,6 +283,15 @@ def _parts(ranking: Ranking, rank: int, class_ids: list[int]) -> dict[str, Any]:
         top = zip(ranking.top_classes[rank], ranking.top_probs[rank], strict=True)
         parts["top"] = [[class_ids[int(index)], round(float(chance), 6)] for index, chance in top]
     return parts
+
+
+def _neighbours(ranking: Ranking, rank: int, id_of: dict[int, int], class_of: dict[int, int]) -> dict[str, Any]:
+    """Return the labelled images most like one that is asked about: their ids, their classes then, their similarity."""
+    near = ranking.neighbours
+    if near is None:
+        return {}
+    pairs = zip(near.rows[rank].tolist(), near.similarities[rank].tolist(), strict=True)
+    return {"neighbours": [[id_of[row], class_of[row], round(similarity, 4)] for row, similarity in pairs]}
 
 
 def _metrics(result: StepResult) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ from fastapi.responses import Response
 
 from app.pages.paths import Before, ProjectId, RoundNumber, read_id
 from app.pages.shell import Wired, render
-from app.records import QuerySource
+from app.records import Outcome, QuerySource
 from app.services import projects
 from app.services.reporting.history import list_rounds
 from app.services.reporting.round_detail import QueryFilter, Shown, round_detail
@@ -39,8 +39,11 @@ def round_page(
     label: str = "",
     after: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0,
 ) -> Response:
-    """Show one round and its queries, narrowed as asked; an unknown source or class narrows nothing."""
-    wanted = QueryFilter(show, _source(source), read_id(label), after)
+    """Show one round and its queries, narrowed as asked; an unknown source or answer narrows nothing.
+
+    ``label`` is the id of a class or the name of an outcome that gives none.
+    """
+    wanted = QueryFilter(show, _source(source), read_id(label), _outcome(label), after)
     with wired.database.transaction() as session:
         project = projects.get(session, project_id)
         detail = round_detail(session, project_id, number, wanted)
@@ -53,6 +56,7 @@ def round_page(
         wanted=wanted,
         sources=list(QuerySource),
         shown_choices=list(Shown),
+        other_outcomes=[outcome for outcome in Outcome if outcome is not Outcome.LABEL],
         next_query="" if detail.next_after is None else urlencode({**chosen, "after": detail.next_after}),
         first_query=urlencode(chosen),
     )
@@ -60,3 +64,7 @@ def round_page(
 
 def _source(text: str) -> QuerySource | None:
     return QuerySource(text) if text in set(QuerySource) else None
+
+
+def _outcome(text: str) -> Outcome | None:
+    return Outcome(text) if text in set(Outcome) else None

@@ -1,4 +1,4 @@
-"""The labeling page and the JSON that its script speaks: claim, answers, undo, renew, release.
+"""The labeling page and what its script asks for: claim, answers, undo, renew, release, own answers, and reasons.
 
 Every endpoint opens its transaction, calls one service, commits, and only then answers: a label that was acknowledged
 is in the database. What cannot count is kept by the service and refused here, after the commit.
@@ -6,7 +6,6 @@ is in the database. What cannot count is kept by the service and refused here, a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated
 from uuid import UUID
@@ -15,21 +14,21 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.pages.paths import LARGEST_ID, ProjectId
-from app.pages.shell import SignedIn, Wired, render
-from app.records import Class, Outcome
+from app.pages.labeling_shown import labeling_page, why_asked
+from app.pages.paths import LARGEST_ID, Before, ProjectId, QueryId
+from app.pages.shell import SignedIn, Wired, render, texts_for
+from app.records import Outcome, UnusableReason
 from app.services import claiming, labeling, labeling_progress, projects
 from app.services.claiming import Ask
 from app.services.labeling import Answer
 from app.services.labeling_progress import LabelingProgress, Nothing
+from app.services.reporting.asked_because import asked_because
+from app.services.reporting.own_answers import OwnAnswer, own_answers
 
 router = APIRouter()
 
 MOST_QUERIES = 50
 LONGEST_LOOK_SECONDS = 86_400.0
-# first choices first; a class's own key always wins
-SIDE_KEYS = (("undo", "z;"), ("skip", "sk,"), ("unsure", "uq."), ("unusable", "xn/"))
-SHORT_NAME = 3
 
 RowId = Annotated[int, Field(ge=1, le=LARGEST_ID)]
 QueryIds = Annotated[list[RowId], Field(max_length=MOST_QUERIES * 4)]
@@ -55,6 +54,9 @@ class AnswerBody(Body):
     outcome: Outcome
     class_id: RowId | None = None
     seconds_taken: float | None = Field(None, ge=0, le=LONGEST_LOOK_SECONDS, allow_inf_nan=False)
+    reason: UnusableReason | None = None
+    saw_prediction: bool = False
+    corrects: UUID | None = None
 
 
 class UndoBody(Body):
@@ -74,20 +76,6 @@ class ReleaseBody(Body):
 
     query_ids: QueryIds | None = None
     form_token: str | None = None
-
-
-@dataclass(frozen=True)
-class ShownClass:
-    """A class as a button."""
-
-    id: int
-    name: str
-    key: str | None
-
-    @property
-    def is_its_key(self) -> bool:
-        """Whether the name says the key already, as for digits."""
-        return self.name.lower() == self.key
 
 
 @dataclass(frozen=True)
@@ -140,6 +128,26 @@ class Renewed:
 
 
 @dataclass(frozen=True)
+class ShownAnswer:
+    """One of the person's own answers."""
+
+    client_id: UUID
+    query: ShownQuery
+    outcome: Outcome
+    class_id: int | None
+    class_name: str | None
+    reason: UnusableReason | None
+
+
+@dataclass(frozen=True)
+class ShownAnswers:
+    """A page of the person's own answers, newest first; ``next_before`` is where to go on."""
+
+    answers: list[ShownAnswer]
+    next_before: int | None
+
+
+@dataclass(frozen=True)
 class Released:
     """How many queries were given back."""
 
@@ -151,18 +159,8 @@ def label_page(request: Request, wired: Wired, project_id: ProjectId) -> HTMLRes
     """Show the page; its script claims the queries."""
     with wired.database.transaction() as session:
         project = projects.get(session, project_id)
-        name = project.name
-        classes = [_shown_class(known) for known in projects.classes_of(session, project_id)]
-    return render(
-        request,
-        "labeling/page.html",
-        project_id=project_id,
-        project_name=name,
-        classes=classes,
-        has_short_names=all(len(known.name) <= SHORT_NAME for known in classes),
-        keys=side_keys(known.key for known in classes),
-        lease_seconds=wired.settings.lease_seconds,
-    )
+        page = labeling_page(project, projects.classes_of(session, project_id), texts_for(request))
+    return render(request, "labeling/page.html", lease_seconds=wired.settings.lease_seconds, **vars(page))
 
 
 @router.post("/projects/{project_id}/claim")
@@ -180,6 +178,25 @@ def claim(wired: Wired, person: SignedIn, project_id: ProjectId, body: ClaimBody
         )
 
 
+@router.get("/projects/{project_id}/answers")
+def list_own_answers(wired: Wired, person: SignedIn, project_id: ProjectId, before: Before = None) -> ShownAnswers:
+    """Return the person's own answers, a page at a time."""
+    with wired.database.transaction() as session:
+        project = projects.get(session, project_id)
+        read = own_answers(session, project.id, person.id, before)
+    return ShownAnswers([_shown_answer(own) for own in read.answers], read.next_before)
+
+
+@router.get("/projects/{project_id}/queries/{query_id}/why")
+def why(request: Request, wired: Wired, person: SignedIn, project_id: ProjectId, query_id: QueryId) -> HTMLResponse:
+    """Show why an image is asked, as a part of the page."""
+    with wired.database.transaction() as session:
+        because = asked_because(session, project_id, query_id, person.id)
+    t = texts_for(request)
+    how, facts = why_asked(because, t)
+    return render(request, "labeling/_why.html", because=because, how=how, facts=facts, share=t.percent)
+
+
 @router.post("/projects/{project_id}/answers")
 def answer(wired: Wired, person: SignedIn, project_id: ProjectId, body: AnswerBody) -> Kept:
     """Keep one answer."""
@@ -191,6 +208,9 @@ def answer(wired: Wired, person: SignedIn, project_id: ProjectId, body: AnswerBo
         outcome=body.outcome,
         class_id=body.class_id,
         seconds_taken=body.seconds_taken,
+        reason=body.reason,
+        saw_prediction=body.saw_prediction,
+        corrects=body.corrects,
     )
     with wired.database.transaction() as session:
         answered = labeling.answer(session, given)
@@ -229,17 +249,8 @@ def release(wired: Wired, person: SignedIn, project_id: ProjectId, body: Release
     return Released(count)
 
 
-def side_keys(class_keys: Iterable[str | None]) -> dict[str, str | None]:
-    """Choose a key for each button that gives no class, leaving the classes theirs; None when all are taken."""
-    taken = set(class_keys)
-    chosen: dict[str, str | None] = {}
-    for action, candidates in SIDE_KEYS:
-        chosen[action] = next((key for key in candidates if key not in taken), None)
-    return chosen
-
-
-def _shown_class(known: Class) -> ShownClass:
-    return ShownClass(known.id, known.name, known.key)
+def _shown_answer(own: OwnAnswer) -> ShownAnswer:
+    return ShownAnswer(own.client_id, _shown_query(own.ask), own.outcome, own.class_id, own.class_name, own.reason)
 
 
 def _shown_query(ask: Ask) -> ShownQuery:

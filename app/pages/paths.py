@@ -10,6 +10,7 @@ LARGEST_ID = 2**63 - 1
 
 ProjectId = Annotated[int, Path(ge=1, le=LARGEST_ID)]
 ImageId = Annotated[int, Path(ge=1, le=LARGEST_ID)]
+QueryId = Annotated[int, Path(ge=1, le=LARGEST_ID)]
 UserId = Annotated[int, Path(ge=1, le=LARGEST_ID)]
 RoundNumber = Annotated[int, Path(ge=0, le=2**31 - 1)]
 EntryId = Annotated[int, Path(ge=1, le=LARGEST_ID)]

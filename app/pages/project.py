@@ -10,11 +10,12 @@ from fastapi.responses import Response
 from sqlalchemy.orm import Session
 
 from app.errors import BadInput
+from app.pages.labeling_settings import labeling_settings
 from app.pages.paths import ProjectId
 from app.pages.shell import AdminOnly, Wired, Wiring, go_to, is_htmx, render
 from app.records import OracleKind, ProjectState
 from app.services import projects, rounds
-from app.services.reporting.overview import project_overview
+from app.services.reporting.overview import Overview, project_overview
 
 router = APIRouter()
 
@@ -32,19 +33,22 @@ STAGES = {
 @router.get("/projects/{project_id}")
 def project_page(request: Request, wired: Wired, project_id: ProjectId) -> Response:
     """Show a project."""
-    return _render(request, wired, project_id, "project/page.html")
+    with wired.database.transaction() as session:
+        overview = project_overview(session, project_id)
+        settings = labeling_settings(projects.get(session, project_id), projects.classes_of(session, project_id))
+    return _render(request, wired, overview, "project/page.html", settings=settings, is_saved=False)
 
 
 @router.get("/projects/{project_id}/live")
 def live_part(request: Request, wired: Wired, project_id: ProjectId) -> Response:
     """Show the part of the page that follows the worker and the people."""
-    return _render(request, wired, project_id, "project/_live.html")
+    return _render(request, wired, _overview(wired, project_id), "project/_live.html")
 
 
 @router.get("/projects/{project_id}/controls")
 def controls_part(request: Request, wired: Wired, project_id: ProjectId) -> Response:
     """Show the part of the page that an admin steers with."""
-    return _render(request, wired, project_id, "project/_controls.html")
+    return _render(request, wired, _overview(wired, project_id), "project/_controls.html")
 
 
 @router.post("/projects/{project_id}/state")
@@ -89,15 +93,18 @@ def _change(request: Request, wired: Wiring, project_id: int, change: Callable[[
         session.commit()
     if not is_htmx(request):
         return go_to(request, f"/projects/{project_id}")
-    response = _render(request, wired, project_id, "project/_controls.html")
+    response = _render(request, wired, _overview(wired, project_id), "project/_controls.html")
     response.headers["HX-Trigger"] = "querent:changed"
     return response
 
 
-def _render(request: Request, wired: Wiring, project_id: int, template: str) -> Response:
+def _overview(wired: Wiring, project_id: int) -> Overview:
     with wired.database.transaction() as session:
-        overview = project_overview(session, project_id)
-    return render(request, template, project=overview, workers=wired.bus.workers(), stages=STAGES)
+        return project_overview(session, project_id)
+
+
+def _render(request: Request, wired: Wiring, overview: Overview, template: str, **more: object) -> Response:
+    return render(request, template, project=overview, workers=wired.bus.workers(), stages=STAGES, **more)
 
 
 def _one_of(field: str, given: str, known: list[str]) -> str:

@@ -25,9 +25,11 @@ from app.records import Role
 from app.services import accounts
 from app.settings import Settings
 from app.storage import Storage
+from app.texts import Texts, languages, pick_language, texts_of
 
 FORM_FIELDS = 300
 FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data")
+LANGUAGE_COOKIE = "querent_language"
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ def visit_of(request: Request) -> Visit:
 
 
 def render(request: Request, name: str, status: int = 200, /, **context: Any) -> HTMLResponse:
-    """Render a template; adds ``person``, ``form_token`` and ``path`` to its context.
+    """Render a template in the browser's language; adds ``person``, ``form_token``, ``path`` and texts to its context.
 
     Args:
         request: the request that is being answered.
@@ -133,8 +135,10 @@ def render(request: Request, name: str, status: int = 200, /, **context: Any) ->
         context: plain values and frozen dataclasses only: nothing that reads the database while rendering.
     """
     wired = wiring(request)
-    visit = visit_of(request)
+    visit, texts = visit_of(request), texts_for(request)
     body = wired.templates.get_template(name).render(
+        t=texts,
+        other_languages=[texts_of(code) for code in languages() if code != texts.language],
         person=getattr(request.state, "person", None),
         form_token=wired.visits.form_token(visit),
         path=request.url.path,
@@ -142,9 +146,15 @@ def render(request: Request, name: str, status: int = 200, /, **context: Any) ->
     )
     response = HTMLResponse(body, status)
     response.headers["Cache-Control"] = "no-store"
+    response.headers["Content-Language"] = texts.language
     if getattr(request.state, "visit_is_new", False):
         wired.visits.write(response, visit)
     return response
+
+
+def texts_for(request: Request) -> Texts:
+    """Return the texts of the language that the person chose, or that the browser prefers."""
+    return texts_of(pick_language(request.cookies.get(LANGUAGE_COOKIE), request.headers.get("accept-language")))
 
 
 def is_htmx(request: Request) -> bool:

@@ -1,11 +1,11 @@
 """Nouns: every table, a file per family. Importing this package registers all of them on ``Base.metadata``."""
 
 from app.records.accounts import Role, SignInLink, User
-from app.records.annotations import Annotation, Outcome
+from app.records.annotations import Annotation, Outcome, UnusableReason
 from app.records.images import Image, Split
 from app.records.ledger import PseudoLabel
 from app.records.models import Model
-from app.records.projects import Class, Import, ImportState, OracleKind, Project, ProjectState
+from app.records.projects import Class, Import, ImportState, OracleKind, Project, ProjectState, ReasonsShown
 from app.records.rounds import Lease, Query, QuerySource, Round, RoundReason, RoundState
 
 __all__ = [
@@ -23,11 +23,13 @@ __all__ = [
     "PseudoLabel",
     "Query",
     "QuerySource",
+    "ReasonsShown",
     "Role",
     "Round",
     "RoundReason",
     "RoundState",
     "SignInLink",
     "Split",
+    "UnusableReason",
     "User",
 ]

@@ -21,17 +21,29 @@ class Outcome(StrEnum):
     UNUSABLE = "unusable"  # nobody can label this image
 
 
+class UnusableReason(StrEnum):
+    """Why nobody can label an image."""
+
+    BLURRED = "blurred"
+    NO_CLASS = "no class"  # it shows none of the classes
+    SEVERAL_CLASSES = "several classes"
+    BROKEN = "broken"  # cut off, empty, or not shown at all
+    OTHER = "other"
+
+
 class Annotation(Base):
     """One answer of one person to one query.
 
     ``client_id`` is made by whoever answers, so that the same answer sent twice is one annotation. An answer that came
-    after its lease had passed on is kept with ``counted`` false: nothing is lost, nothing is counted twice.
+    after its lease had passed on is kept with ``counted`` false: nothing is lost, nothing is counted twice. A
+    correction is an annotation of its own that names the one it replaces, which is revoked.
     """
 
     __tablename__ = "annotations"
     __table_args__ = (
         CheckConstraint("(outcome = 'label') = (class_id IS NOT NULL)", name="label_has_class"),
         CheckConstraint("seconds_taken >= 0", name="time_runs_forward"),
+        CheckConstraint("reason IS NULL OR outcome = 'unusable'", name="reason_is_of_unusable"),
         ForeignKeyConstraint(["project_id", "class_id"], ["classes.project_id", "classes.id"]),
         Index(
             "uq_annotations_one_answer",
@@ -44,6 +56,7 @@ class Annotation(Base):
         Index("ix_annotations_latest", "project_id", "user_id", "id"),
         Index("ix_annotations_project", "project_id", "id"),
         Index("ix_annotations_image", "image_id"),
+        Index("ix_annotations_corrects", "corrects_id", postgresql_where="corrects_id IS NOT NULL"),
     )
 
     id: Mapped[Id]
@@ -54,7 +67,10 @@ class Annotation(Base):
     user_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
     outcome: Mapped[Outcome] = mapped_column(words(Outcome))
     class_id: Mapped[int | None]
+    reason: Mapped[UnusableReason | None] = mapped_column(words(UnusableReason))
     seconds_taken: Mapped[float | None]
+    saw_prediction: Mapped[bool] = mapped_column(default=False)  # the person was shown what the network believes
+    corrects_id: Mapped[int | None] = mapped_column(ForeignKey("annotations.id"))
     counted: Mapped[bool] = mapped_column(default=True)
     created_at: Mapped[CreatedAt]
     revoked_at: Mapped[Moment]

@@ -36,6 +36,14 @@ class ImportState(StrEnum):
     FAILED = "failed"
 
 
+class ReasonsShown(StrEnum):
+    """Whether the card "Why this image?" may be opened while labeling."""
+
+    WHEN_ALONE = "when alone"  # only while one answer an image is wanted: several people answer blind
+    ALWAYS = "always"
+    NEVER = "never"
+
+
 class Project(Base):
     """A pool of images, the classes they may get, and the recipe by which the network learns and asks.
 
@@ -61,7 +69,9 @@ class Project(Base):
     overlap: Mapped[int] = mapped_column(default=1)
     labels_used: Mapped[int] = mapped_column(default=0)
     image_count: Mapped[int] = mapped_column(default=0)
-    classes_version: Mapped[int] = mapped_column(default=1)
+    classes_version: Mapped[int] = mapped_column(default=1)  # counts changes of names and keys
+    action_keys: Mapped[Json] = mapped_column(default=dict)  # keys of answers that give no class, where an admin chose
+    reasons_shown: Mapped[ReasonsShown] = mapped_column(words(ReasonsShown), default=ReasonsShown.WHEN_ALONE)
     created_by: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
     created_at: Mapped[CreatedAt]
 
@@ -71,6 +81,13 @@ class Project(Base):
     def is_spent(self) -> bool:
         """Whether the labels left do not cover the answers that one image wants."""
         return self.budget - self.labels_used < self.overlap
+
+    @property
+    def shows_reasons(self) -> bool:
+        """Whether people may see why an image is asked, which tells what the network believes."""
+        if self.reasons_shown is ReasonsShown.WHEN_ALONE:
+            return self.overlap == 1
+        return self.reasons_shown is ReasonsShown.ALWAYS
 
 
 class Class(Base):

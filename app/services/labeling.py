@@ -12,7 +12,16 @@ from uuid import UUID
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from app.errors import BadInput, BudgetSpent, Conflict, LeaseLost, QuerentError
+from app.errors import (
+    AnsweredAlready,
+    AnswerGone,
+    BadInput,
+    BudgetSpent,
+    ClassRetired,
+    Conflict,
+    LeaseLost,
+    QuerentError,
+)
 from app.outbox import EventKind, announce
 from app.records import (
     Annotation,
@@ -21,17 +30,26 @@ from app.records import (
     Outcome,
     Project,
     Query,
+    UnusableReason,
 )
 from app.services import rounds
 from app.services.claiming import Ask, asks_of
 from app.services.clock import now
 from app.services.locks import lock_project, lock_query
-from app.services.queue import settle, standing
+from app.services.queue import open_elsewhere, settle, standing
+
+TAKES_A_PLACE = (Outcome.LABEL, Outcome.UNSURE)  # one of the answers that a query wants
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What somebody says to a query; ``client_id`` makes sending it twice harmless."""
+    """What somebody says to a query; ``client_id`` makes sending it twice harmless.
+
+    Attributes:
+        reason: why nobody can label the image, if that is the outcome.
+        saw_prediction: the person was shown what the network believes.
+        corrects: the ``client_id`` of the person's own answer that this one takes the place of.
+    """
 
     client_id: UUID
     project_id: int
@@ -40,6 +58,9 @@ class Answer:
     outcome: Outcome
     class_id: int | None = None
     seconds_taken: float | None = None
+    reason: UnusableReason | None = None
+    saw_prediction: bool = False
+    corrects: UUID | None = None
 
 
 @dataclass(frozen=True)
@@ -59,11 +80,12 @@ class Answered:
 def answer(session: Session, given: Answer) -> Answered:
     """Keep an answer; the same ``client_id`` twice is one annotation.
 
-    An answer whose lease has passed on, or that the budget no longer covers, is kept as well but not counted, and
-    ``refusal`` says why.
+    A correction revokes the answer whose place it takes, whoever holds the query by now; one whose answer is gone
+    counts like any other answer. An answer whose lease has passed on, whose class was retired meanwhile, or that the
+    budget no longer covers, is kept as well but not counted, and ``refusal`` says why.
 
     Raises:
-        BadInput: the class is unknown or retired, or the outcome does not fit a class.
+        BadInput: the class is unknown, or the outcome does not fit a class or a reason.
         NotFound: the project never asked this query.
         Conflict: the ``client_id`` belongs to another answer.
     """
@@ -72,8 +94,11 @@ def answer(session: Session, given: Answer) -> Answered:
     if known is not None:
         return _replayed(known, given)
     query = lock_query(session, given.project_id, given.query_id)
-    _check_class(session, given)
-    refusal = _refusal(session, project, query, given)
+    _check(given)
+    replaced = None if given.corrects is None else _replaced(session, query, given)
+    refusal = _retired(session, given) or _refusal(session, project, query, given, replaced)
+    if replaced is not None and refusal is None:
+        _revoke(session, project, replaced)
     annotation = Annotation(
         client_id=given.client_id,
         project_id=project.id,
@@ -83,13 +108,19 @@ def answer(session: Session, given: Answer) -> Answered:
         outcome=given.outcome,
         class_id=given.class_id,
         seconds_taken=given.seconds_taken,
+        reason=given.reason,
+        saw_prediction=given.saw_prediction,
+        corrects_id=None if replaced is None else replaced.id,
         counted=refusal is None,
     )
     session.add(annotation)
-    session.execute(delete(Lease).where(Lease.query_id == query.id, Lease.user_id == given.user_id))
+    if not isinstance(refusal, ClassRetired):  # then the person is to choose another class for the same image
+        session.execute(delete(Lease).where(Lease.query_id == query.id, Lease.user_id == given.user_id))
     if refusal is None and given.outcome is Outcome.LABEL:
         project.labels_used += 1
     settle(session, query)
+    if given.outcome is Outcome.UNUSABLE and refusal is None and (other := open_elsewhere(session, query)):
+        settle(session, lock_query(session, project.id, other))  # nobody else need be asked either
     announce(session, project.id, EventKind.LABELS, labels_used=project.labels_used)
     rounds.request_if_due(session, project)
     return Answered(annotation.id, refusal=refusal)
@@ -99,28 +130,24 @@ def undo(session: Session, project_id: int, user_id: int, lease_seconds: float, 
     """Take back one of the person's answers, the latest unless another is named, and hand them its query again.
 
     Raises:
-        Conflict: there is nothing to take back, or the query has passed to somebody else since.
+        AnswerGone: there is nothing to take back.
+        LeaseLost: the query has passed to somebody else since.
     """
     project = lock_project(session, project_id)
     own = select(Annotation).where(Annotation.project_id == project_id, Annotation.user_id == user_id)
     own = own.where(*standing()) if client_id is None else own.where(Annotation.client_id == client_id)
     latest = session.scalar(own.order_by(Annotation.id.desc()).limit(1))
     if latest is None:
-        raise Conflict("undo", "you have no answer to take back here", "label some images first")
+        raise AnswerGone("undo", "you have no answer to take back here", "label some images first")
     if latest.revoked_at is not None or not latest.counted:
         # the reply to the first try may have been lost: the same query again, while the person still holds it
         if session.scalar(select(Lease.id).where(Lease.query_id == latest.query_id, Lease.user_id == user_id)):
             return asks_of(session, [latest.query_id])[0]
-        raise Conflict("undo", "that answer does not count any more", "go on with the next image")
+        raise AnswerGone("undo", "that answer does not count any more", "go on with the next image")
     query = lock_query(session, project_id, latest.query_id)
-    elsewhere = select(Query.id).where(
-        Query.image_id == query.image_id, Query.closed_at.is_(None), Query.id != query.id
-    )
-    if session.scalar(elsewhere) or (latest.outcome is Outcome.SKIP and not query.open_answers):
-        raise Conflict("undo", "the image has passed to somebody else since", "leave it to them and go on")
-    latest.revoked_at = now(session)
-    if latest.outcome is Outcome.LABEL:
-        project.labels_used -= 1
+    if open_elsewhere(session, query) or (latest.outcome is Outcome.SKIP and not query.open_answers):
+        raise LeaseLost("undo", "the image has passed to somebody else since", "leave it to them and go on")
+    _revoke(session, project, latest)
     session.add(_lease(session, query, user_id, lease_seconds))
     settle(session, query)
     announce(session, project_id, EventKind.LABELS, labels_used=project.labels_used)
@@ -134,37 +161,62 @@ def _replayed(known: Annotation, given: Answer) -> Answered:
     return Answered(known.id, replay=True, refusal=None if known.counted else late)
 
 
-def _check_class(session: Session, given: Answer) -> None:
+def _check(given: Answer) -> None:
     if given.seconds_taken is not None and not given.seconds_taken >= 0:
         raise BadInput("seconds_taken", f"{given.seconds_taken} runs backwards", "send zero or more")
+    if given.reason is not None and given.outcome is not Outcome.UNUSABLE:
+        raise BadInput("reason", f"{given.outcome.value!r} has none", "leave it out")
+    if given.class_id is not None and given.outcome is not Outcome.LABEL:
+        raise BadInput("class_id", f"{given.outcome.value!r} names no class", "leave it out")
+
+
+def _retired(session: Session, given: Answer) -> ClassRetired | None:
+    """Say that the class was retired; raise BadInput for one that the project never had."""
     if given.outcome is not Outcome.LABEL:
-        if given.class_id is not None:
-            raise BadInput("class_id", f"{given.outcome.value!r} names no class", "leave it out")
-        return
-    known = given.class_id is not None and session.scalar(
-        select(Class.id).where(
-            Class.id == given.class_id, Class.project_id == given.project_id, Class.retired_at.is_(None)
-        )
-    )
-    if not known:
-        raise BadInput(
-            f"class {given.class_id}", "this project has no such class", "reload the page and choose another"
-        )
+        return None
+    known = session.scalar(select(Class).where(Class.id == given.class_id, Class.project_id == given.project_id))
+    if known is None:
+        reason = "this project has no such class"
+        raise BadInput(f"class {given.class_id}", reason, "reload the page and choose another")
+    if known.retired_at is None:
+        return None
+    reason = "it is not given any more; the answer was kept, not counted"
+    return ClassRetired(f"class {known.name!r}", reason, "choose another for the same image")
 
 
-def _refusal(session: Session, project: Project, query: Query, given: Answer) -> QuerentError | None:
+def _replaced(session: Session, query: Query, given: Answer) -> Annotation | None:
+    """Return the person's answer that stands: the one that is corrected, or what it was corrected to elsewhere."""
+    own = select(Annotation).where(Annotation.query_id == query.id, Annotation.user_id == given.user_id, *standing())
+    return session.scalar(own)
+
+
+def _revoke(session: Session, project: Project, known: Annotation) -> None:
+    known.revoked_at = now(session)
+    if known.outcome is Outcome.LABEL:
+        project.labels_used -= 1
+    session.flush()
+
+
+def _refusal(
+    session: Session, project: Project, query: Query, given: Answer, replaced: Annotation | None
+) -> QuerentError | None:
     """Say why an answer cannot count; otherwise make sure that the query has a place for it."""
-    before = select(Annotation.id).where(
-        Annotation.image_id == query.image_id, Annotation.user_id == given.user_id, *standing()
-    )
-    if session.scalar(before.limit(1)):
-        return LeaseLost("answer", "you have answered this image already", "undo that answer first to change it")
-    lease = session.scalar(select(Lease.id).where(Lease.query_id == query.id, Lease.user_id == given.user_id))
-    if query.closed_at is not None or (lease is None and not query.open_answers):
-        return LeaseLost(
-            "answer", "its image has passed to somebody else; it was kept, not counted", "go on with the next image"
+    if replaced is None:
+        before = select(Annotation.id).where(
+            Annotation.image_id == query.image_id, Annotation.user_id == given.user_id, *standing()
         )
-    if given.outcome is Outcome.LABEL and project.labels_used >= project.budget:
+        if session.scalar(before.limit(1)):
+            reason = "you have answered this image already; it was kept, not counted"
+            return AnsweredAlready("answer", reason, "go back to that answer to change it")
+        lease = session.scalar(select(Lease.id).where(Lease.query_id == query.id, Lease.user_id == given.user_id))
+        if query.closed_at is not None or (lease is None and not query.open_answers):
+            reason = "its image has passed to somebody else; it was kept, not counted"
+            return LeaseLost("answer", reason, "go on with the next image")
+    elif replaced.outcome is Outcome.SKIP and given.outcome in TAKES_A_PLACE and not query.open_answers:
+        reason = "somebody else has taken up what you skipped; the correction was kept, not counted"
+        return LeaseLost("answer", reason, "leave it to them and go on")
+    given_before = int(replaced is not None and replaced.outcome is Outcome.LABEL)
+    if given.outcome is Outcome.LABEL and project.labels_used - given_before >= project.budget:
         return BudgetSpent(
             "budget",
             f"all {project.budget} labels are given; the answer was kept, not counted",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -34,6 +35,7 @@ class NothingKind(StrEnum):
     PAUSED = "paused"
     BUDGET = "budget"
     TRAINING = "training"
+    CHOOSING = "choosing"  # the first queries
     LEASED = "leased"
     FAILED = "failed"
     DONE = "done"
@@ -41,12 +43,11 @@ class NothingKind(StrEnum):
 
 @dataclass(frozen=True)
 class Nothing:
-    """Why there is no query, and what to do about it; ``wait`` says that one may come by itself."""
+    """Why there is no query; ``wait`` says that one may come by itself. Pages say it in words, with the ``values``."""
 
     kind: NothingKind
-    reason: str
-    remedy: str
     wait: bool
+    values: Mapping[str, int | str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class LabelingProgress:
         batch_answered: queries of the latest batch that are closed, out of ``batch_size``.
         labels_used: labels given by everybody, out of ``budget``.
         own_labels: labels given by this person.
+        classes_version: raised whenever names or keys of classes change.
         stage: what the worker does now, as the round keeps it; None when it does nothing.
     """
 
@@ -66,6 +68,7 @@ class LabelingProgress:
     labels_used: int
     budget: int
     own_labels: int
+    classes_version: int
     stage: dict[str, Any] | None
 
 
@@ -96,6 +99,7 @@ def progress(session: Session, project_id: int, user_id: int) -> LabelingProgres
         labels_used=project.labels_used,
         budget=project.budget,
         own_labels=session.scalar(own) or 0,
+        classes_version=project.classes_version,
         stage=None if current is None else (current.progress or {"stage": current.state.value}),
     )
 
@@ -104,43 +108,36 @@ def why_nothing(session: Session, project_id: int, user_id: int) -> Nothing:
     """Say why the person has no query, the most telling reason first."""
     project = projects.get(session, project_id)
     found = _why_not_asked(session, project) or _why_not_now(session, project_id, user_id)
-    if found is not None:
-        return found
-    reason = "You have seen every image that can be asked about."
-    return Nothing(NothingKind.DONE, reason, "What you skipped waits for somebody else.", wait=True)
+    return found or Nothing(NothingKind.DONE, wait=True)
 
 
 def _why_not_asked(session: Session, project: Project) -> Nothing | None:
     """Reasons that hold for everybody until an admin acts."""
     if not project.image_count and _imports(session, project.id):
-        return Nothing(
-            NothingKind.IMPORTING, "Images are being imported.", "They appear here by themselves.", wait=True
-        )
+        return Nothing(NothingKind.IMPORTING, wait=True)
     if not project.image_count:
-        return Nothing(NothingKind.EMPTY, "The project has no images.", "An admin can import some.", wait=False)
+        return Nothing(NothingKind.EMPTY, wait=False)
     if project.state is ProjectState.PAUSED:
-        return Nothing(NothingKind.PAUSED, "The project is paused.", "An admin can start it again.", wait=True)
+        return Nothing(NothingKind.PAUSED, wait=True)
     if project.labels_used >= project.budget:
-        reason = f"The budget is spent: all {project.budget} labels are given."
-        return Nothing(NothingKind.BUDGET, reason, "An admin can raise the budget.", wait=False)
+        return Nothing(NothingKind.BUDGET, wait=False, values={"budget": project.budget})
     return None
 
 
 def _why_not_now(session: Session, project_id: int, user_id: int) -> Nothing | None:
     """Reasons that pass by themselves, or once a round has been tried again."""
     if rounds.is_open(session, project_id):
-        reason = "The network is learning from the last answers."
-        return Nothing(NothingKind.TRAINING, reason, "The next batch appears here by itself.", wait=True)
+        kind = NothingKind.TRAINING if _has_answers(session, project_id) else NothingKind.CHOOSING
+        return Nothing(kind, wait=True)
     until = _leased_until(session, project_id, user_id)
     if until is not None:
-        reason = "Others hold the remaining images of this batch."
-        return Nothing(NothingKind.LEASED, reason, f"They come back by {until:%H:%M:%S} UTC if unanswered.", wait=True)
+        return Nothing(NothingKind.LEASED, wait=True, values={"until": until.isoformat()})
     latest = rounds.latest_round(session, project_id)
     if latest is not None and latest.state is RoundState.FAILED:
-        reason = f"Round {latest.number} failed: {latest.error}."
-        return Nothing(NothingKind.FAILED, reason, "An admin can try again on the project's page.", wait=True)
+        values: dict[str, int | str] = {"number": latest.number, "error": latest.error or ""}
+        return Nothing(NothingKind.FAILED, wait=True, values=values)
     if latest is None:
-        return Nothing(NothingKind.TRAINING, "The first queries are being chosen.", "They appear here soon.", wait=True)
+        return Nothing(NothingKind.CHOOSING, wait=True)
     return None
 
 
@@ -148,6 +145,11 @@ def _imports(session: Session, project_id: int) -> bool:
     unfinished = (ImportState.REQUESTED, ImportState.RUNNING)
     wanted = select(Import.id).where(Import.project_id == project_id, Import.state.in_(unfinished))
     return session.scalar(wanted.limit(1)) is not None
+
+
+def _has_answers(session: Session, project_id: int) -> bool:
+    given = select(Annotation.id).where(Annotation.project_id == project_id, *standing())
+    return session.scalar(given.limit(1)) is not None
 
 
 def _leased_until(session: Session, project_id: int, user_id: int) -> datetime | None:

@@ -11,11 +11,11 @@ from sqlalchemy.orm import Session
 from app.errors import BadInput, Conflict, NameTaken, NotFound
 from app.outbox import EventKind, TaskName, announce, send_task
 from app.recipes import Recipe
-from app.records import Class, Image, OracleKind, Project, ProjectState, RoundReason, Split
+from app.records import Class, Image, OracleKind, Project, ProjectState, ReasonsShown, RoundReason, Split
 from app.services import rounds
+from app.services.keys import assign_keys
 from app.services.locks import lock_project
 
-KEYS = "1234567890abcdefghijklmnopqrstuvwxyz"
 LARGEST_BUDGET = 100_000_000
 
 
@@ -60,28 +60,24 @@ def create(session: Session, new: NewProject, created_by: int | None = None) -> 
 
 
 def add_classes(session: Session, project: Project, names: Sequence[str]) -> list[Class]:
-    """Append classes in the given order, each with the next free key.
-
-    A class named like a digit gets that digit as its key, if it is free.
+    """Append classes in the given order, each with a key as long as there are some (``app.services.keys``).
 
     Raises:
         BadInput: an empty or overlong name, or one that the project has already.
     """
     there = list(session.scalars(select(Class).where(Class.project_id == project.id).order_by(Class.position)))
     taken_names = {known.name for known in there}
-    free_keys = [key for key in KEYS if key not in {known.key for known in there if known.retired_at is None}]
+    taken_keys = [known.key for known in there if known.retired_at is None and known.key is not None]
+    stripped = [name.strip() for name in names]
     added = []
-    own_keys = {name.strip() for name in names if name.strip() in free_keys}
-    for position, given in enumerate(names, start=len(there)):
-        name = given.strip()
+    for position, (name, key) in enumerate(
+        zip(stripped, assign_keys(stripped, taken_keys), strict=True), start=len(there)
+    ):
         if not 1 <= len(name) <= 120:
             raise BadInput("class", "a name must have 1 to 120 characters", "rename it")
         if name in taken_names:
             raise BadInput(f"class {name!r}", "it is named twice", "give every class its own name")
         taken_names.add(name)
-        key = name if name in own_keys else next((free for free in free_keys if free not in own_keys), None)
-        if key is not None:
-            free_keys.remove(key)
         added.append(Class(project_id=project.id, name=name, key=key, position=position))
     session.add_all(added)
     session.flush()
@@ -184,6 +180,14 @@ def set_recipe(session: Session, project_id: int, recipe: Recipe) -> Project:
     """Learn and ask by another recipe, from the next round on."""
     project = lock_project(session, project_id)
     project.recipe = recipe.as_json()
+    announce(session, project_id, EventKind.PROJECT)
+    return project
+
+
+def set_reasons_shown(session: Session, project_id: int, shown: ReasonsShown) -> Project:
+    """Let people see why an image is asked while they label, or not."""
+    project = lock_project(session, project_id)
+    project.reasons_shown = shown
     announce(session, project_id, EventKind.PROJECT)
     return project
 

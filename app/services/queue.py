@@ -40,28 +40,40 @@ def drawn_by_chance() -> ColumnElement[bool]:
     return or_(Query.source == QuerySource.RANDOM, drawn_seed)
 
 
+def open_elsewhere(session: Session, query: Query) -> int | None:
+    """Return another query about the same image that is not closed; there is at most one."""
+    other = select(Query.id).where(Query.image_id == query.image_id, Query.closed_at.is_(None), Query.id != query.id)
+    return session.scalar(other)
+
+
 def settle(session: Session, query: Query) -> None:
     """Recompute what a locked query still wants from its answers and leases, and its image's label.
 
     A query is closed when it has its answers, when somebody found the image unusable, or when it is superseded and
-    nobody holds it. Leases that are left on a closed query are ended.
+    nobody holds it. Leases that are left on a closed query are ended. One that lacks an answer again, because somebody
+    took theirs back, stays closed while a later query asks about its image.
     """
     session.flush()
-    answers = Counter(
-        session.scalars(select(Annotation.outcome).where(Annotation.query_id == query.id, *standing())).all()
-    )
+    of_image = session.execute(
+        select(Annotation.query_id, Annotation.outcome).where(Annotation.image_id == query.image_id, *standing())
+    ).all()
+    answers = Counter(outcome for query_id, outcome in of_image if query_id == query.id)
+    unusable = any(outcome is Outcome.UNUSABLE for _, outcome in of_image)
     given = answers[Outcome.LABEL] + answers[Outcome.UNSURE]
     held = session.scalar(select(func.count()).where(Lease.query_id == query.id)) or 0
     open_answers = max(0, query.wanted_answers - given - held)
-    answered = given >= query.wanted_answers or answers[Outcome.UNUSABLE] > 0
-    if answered or (query.superseded_at is not None and not held):
+    answered = given >= query.wanted_answers or unusable
+    elsewhere = query.closed_at is not None and open_elsewhere(session, query) is not None
+    if answered or elsewhere or (query.superseded_at is not None and not held):
         query.open_answers = 0
         query.closed_at = query.closed_at or now(session)
         session.execute(delete(Lease).where(Lease.query_id == query.id))
     else:
         query.closed_at = None
         query.open_answers = 0 if query.superseded_at is not None else open_answers
-    _resolve(session, query, unusable=answers[Outcome.UNUSABLE] > 0, unsure=answers[Outcome.UNSURE] > 0)
+    unsure = any(outcome is Outcome.UNSURE for _, outcome in of_image)
+    settled = query.closed_at is not None and not elsewhere
+    _resolve(session, query, unusable=unusable, unsure=unsure, settled=settled)
     session.flush()
 
 
@@ -95,8 +107,8 @@ def supersede(session: Session, project_id: int) -> None:
     session.expire_all()
 
 
-def _resolve(session: Session, query: Query, unusable: bool, unsure: bool) -> None:
-    """Write the image's label: the class most people gave, the earliest given among equals.
+def _resolve(session: Session, query: Query, *, unusable: bool, unsure: bool, settled: bool) -> None:
+    """Write the image's label once nobody is asked about it: the class most people gave, the earliest among equals.
 
     Whatever people decided ends the label that a model gave; taking it back leaves the image to the next round.
     """
@@ -108,7 +120,7 @@ def _resolve(session: Session, query: Query, unusable: bool, unsure: bool) -> No
         .where(Annotation.image_id == image.id, Annotation.outcome == Outcome.LABEL, *standing())
         .order_by(Annotation.id)
     ).all()
-    label = Counter(given).most_common(1)[0][0] if given and query.closed_at is not None else None
+    label = Counter(given).most_common(1)[0][0] if given and settled else None
     decided = HUMAN_LABEL if label is not None else UNUSABLE if unusable else UNSURE if unsure else None
     if decided is not None:
         session.execute(

@@ -55,6 +55,20 @@ def upgrade() -> None:
         sa.Column("labels_used", sa.Integer(), nullable=False),
         sa.Column("image_count", sa.Integer(), nullable=False),
         sa.Column("classes_version", sa.Integer(), nullable=False),
+        sa.Column("action_keys", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column(
+            "reasons_shown",
+            sa.Enum(
+                "when alone",
+                "always",
+                "never",
+                name="reasonsshown",
+                native_enum=False,
+                create_constraint=True,
+                length=20,
+            ),
+            nullable=False,
+        ),
         sa.Column("created_by", sa.BigInteger(), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.CheckConstraint("budget >= 1", name=op.f("ck_projects_budget_is_positive")),
@@ -411,12 +425,31 @@ def upgrade() -> None:
             nullable=False,
         ),
         sa.Column("class_id", sa.Integer(), nullable=True),
+        sa.Column(
+            "reason",
+            sa.Enum(
+                "blurred",
+                "no class",
+                "several classes",
+                "broken",
+                "other",
+                name="unusablereason",
+                native_enum=False,
+                create_constraint=True,
+                length=20,
+            ),
+            nullable=True,
+        ),
         sa.Column("seconds_taken", sa.Double(), nullable=True),
+        sa.Column("saw_prediction", sa.Boolean(), nullable=False),
+        sa.Column("corrects_id", sa.BigInteger(), nullable=True),
         sa.Column("counted", sa.Boolean(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("revoked_at", sa.DateTime(timezone=True), nullable=True),
         sa.CheckConstraint("(outcome = 'label') = (class_id IS NOT NULL)", name=op.f("ck_annotations_label_has_class")),
         sa.CheckConstraint("seconds_taken >= 0", name=op.f("ck_annotations_time_runs_forward")),
+        sa.CheckConstraint("reason IS NULL OR outcome = 'unusable'", name=op.f("ck_annotations_reason_is_of_unusable")),
+        sa.ForeignKeyConstraint(["corrects_id"], ["annotations.id"], name=op.f("fk_annotations_corrects_id")),
         sa.ForeignKeyConstraint(["image_id"], ["images.id"], name=op.f("fk_annotations_image_id"), ondelete="CASCADE"),
         sa.ForeignKeyConstraint(
             ["project_id", "class_id"],
@@ -430,6 +463,13 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_annotations_user_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_annotations")),
         sa.UniqueConstraint("client_id", name=op.f("uq_annotations_client_id")),
+    )
+    op.create_index(
+        "ix_annotations_corrects",
+        "annotations",
+        ["corrects_id"],
+        unique=False,
+        postgresql_where="corrects_id IS NOT NULL",
     )
     op.create_index("ix_annotations_image", "annotations", ["image_id"], unique=False)
     op.create_index("ix_annotations_latest", "annotations", ["project_id", "user_id", "id"], unique=False)
@@ -481,6 +521,7 @@ def downgrade() -> None:
     )
     op.drop_index("ix_annotations_latest", table_name="annotations")
     op.drop_index("ix_annotations_image", table_name="annotations")
+    op.drop_index("ix_annotations_corrects", table_name="annotations", postgresql_where="corrects_id IS NOT NULL")
     op.drop_table("annotations")
     op.drop_index("uq_queries_ranked_once", table_name="queries", postgresql_where="source <> 'audit'")
     op.drop_index("uq_queries_one_open", table_name="queries", postgresql_where="closed_at IS NULL")

@@ -4,6 +4,8 @@
  * Nothing here retries, except once after fetching a fresh form token. Retrying is the outbox's and the queue's work.
  */
 
+import { hasText, text } from "./texts.js";
+
 const REQUEST_MS = 15_000;
 const TRY_AGAIN = new Set([408, 425, 429]);
 
@@ -25,8 +27,10 @@ export class Failure extends Error {
  * @typedef {{query_id: number, image_url: string, width: number, height: number, source: string, reserve: boolean,
  *   round: number, rank: number}} Query
  * @typedef {{batch_answered: number, batch_size: number, labels_used: number, budget: number, own_labels: number,
- *   round_number: number, stage: {stage?: string}|null}} Progress
- * @typedef {{kind: string, reason: string, remedy: string}} Nothing
+ *   round_number: number, classes_version: number, stage: {stage?: string}|null}} Progress
+ * @typedef {{kind: string, values: Record<string, string|number>, wait: boolean}} Nothing
+ * @typedef {{client_id: string, query: Query, outcome: string, class_id: number|null, class_name: string|null,
+ *   reason: string|null}} OwnAnswer
  */
 
 export class Api {
@@ -47,9 +51,20 @@ export class Api {
   }
 
   /** @param {import("./outbox.js").Entry} entry @returns {Promise<{annotation_id: number, replay: boolean, progress: Progress}>} */
-  answer({ client_id, query_id, outcome, class_id, seconds_taken }) {
+  answer({ client_id, query_id, outcome, class_id, reason, seconds_taken, saw_prediction, corrects }) {
+    const body = { client_id, query_id, outcome, class_id, reason, seconds_taken, saw_prediction, corrects };
     // keepalive: an answer on its way is not cut off by leaving the page
-    return this.#post("answers", { client_id, query_id, outcome, class_id, seconds_taken }, { keepalive: true });
+    return this.#post("answers", body, { keepalive: true });
+  }
+
+  /** One's own answers, newest first. @param {number|null} before @returns {Promise<{answers: OwnAnswer[], next_before: number|null}>} */
+  async ownAnswers(before) {
+    return await readJson(await this.#get(before === null ? "answers" : `answers?before=${before}`));
+  }
+
+  /** The card "Why this image?", as HTML. @param {number} queryId @returns {Promise<string>} */
+  async why(queryId) {
+    return await (await this.#get(`queries/${queryId}/why`)).text();
   }
 
   /** @param {string|null} clientId of the answer to take back @returns {Promise<{query: Query, progress: Progress}>} */
@@ -78,36 +93,35 @@ export class Api {
     throw await failureOf(response);
   }
 
-  async #send(path, body, options) {
-    try {
-      return await fetch(`${this.#base}/${path}`, {
-        method: "POST",
-        headers: { "Content-Type": "application/json", Accept: "application/json", "X-Form-Token": this.#token },
-        body: JSON.stringify(body),
-        signal: AbortSignal.timeout(REQUEST_MS),
-        ...options,
-      });
-    } catch {
-      throw new Failure("unreachable", "The server cannot be reached.");
-    }
+  async #get(path) {
+    // whoever accepts JSON gets errors as JSON, whatever a success is
+    const response = await reach(`${this.#base}/${path}`, { headers: { Accept: "application/json" }, cache: "no-store" });
+    if (response.ok) return response;
+    throw await failureOf(response);
+  }
+
+  #send(path, body, options) {
+    const headers = { "Content-Type": "application/json", Accept: "application/json", "X-Form-Token": this.#token };
+    return reach(`${this.#base}/${path}`, { method: "POST", headers, body: JSON.stringify(body), ...options });
   }
 
   /** Signing in again changes the token; this page goes on if the same person did. */
   async #freshenToken() {
-    let response;
-    try {
-      response = await fetch(location.href, { signal: AbortSignal.timeout(REQUEST_MS) });
-    } catch {
-      throw new Failure("unreachable", "The server cannot be reached.");
-    }
+    const response = await reach(location.href, {});
     const page = new DOMParser().parseFromString(await response.text(), "text/html");
     const root = page.getElementById("labeling");
     const token = page.querySelector("meta[name=form-token]")?.getAttribute("content");
-    if (!root) throw new Failure("signed-out", "You are signed out.");
-    if (!token || root.dataset.user !== this.#userId) {
-      throw new Failure("stale-page", "This page is out of date, or somebody else has signed in.");
-    }
+    if (!root) throw new Failure("signed-out", text("failure.signed_out"));
+    if (!token || root.dataset.user !== this.#userId) throw new Failure("stale-page", text("failure.stale_page"));
     this.#token = token;
+  }
+}
+
+async function reach(address, options) {
+  try {
+    return await fetch(address, { signal: AbortSignal.timeout(REQUEST_MS), ...options });
+  } catch {
+    throw new Failure("unreachable", text("failure.unreachable"));
   }
 }
 
@@ -115,7 +129,7 @@ async function readJson(response) {
   try {
     return await response.json();
   } catch {
-    throw new Failure("unreachable", "The server's reply was cut off.");
+    throw new Failure("unreachable", text("failure.cut_off"));
   }
 }
 
@@ -130,9 +144,15 @@ async function errorOf(response) {
 async function failureOf(response) {
   const { status } = response;
   const body = await errorOf(response);
-  const message = body.reason ? `${body.reason}; ${body.remedy}.` : `the server answered ${status}.`;
+  const message = messageOf(body, status);
   if (status === 401) return new Failure("signed-out", message, body.error);
   if (status >= 500 || TRY_AGAIN.has(status)) return new Failure("unreachable", message, body.error);
   if (body.error === "foreign_form") return new Failure("stale-page", message, body.error);
   return new Failure("refused", message, body.error);
+}
+
+/** What happened, in the page's language where it knows the kind of error, else in the server's words. */
+function messageOf(body, status) {
+  if (hasText(`refused.${body.error}`)) return text(`refused.${body.error}`);
+  return body.reason ? `${body.reason}; ${body.remedy}.` : text("failure.status", { status });
 }

@@ -1,27 +1,32 @@
 /** The labeling page: makes its parts and connects them. */
 
+import { Answers } from "./own_answers.js";
 import { Api, Failure } from "./api.js";
+import { Chooser } from "./chooser.js";
 import { listenForKeys } from "./keys.js";
 import { Labeler } from "./labeler.js";
 import { Leases } from "./leases.js";
+import { Light } from "./light.js";
 import { listenToProject } from "./live.js";
 import { Outbox, browserStorage } from "./outbox.js";
-import { progressText, projected, stageText, workerText } from "./progress.js";
+import { nothingText, progressText, projected, stageText, workerText } from "./progress.js";
 import { Queue } from "./queue.js";
+import { Screen } from "./screen.js";
+import { counted, percent, text, useTexts } from "./texts.js";
 import { View } from "./view.js";
+import { Why } from "./why.js";
+import { Zoom } from "./zoom.js";
 
 const MENTION_AFTER_MS = 1_000; // answers on their way for less are not worth a word
 const WORKER_NEWS_MS = 20_000;
 const LABELS_WAIT_MS = 1_000; // somebody else's answer may have freed a query: ask soon, but not for every one of them
-const KEEPS_TRYING = "Nothing is lost; this page keeps trying";
-const AWAY = {
-  reason: "You were away for a while, so your images went back to the others",
-  remedy: "Press a key or touch the page to go on",
-};
 
 const root = document.getElementById("labeling");
-const { user, project, leaseSeconds } = root.dataset;
+const { user, project, leaseSeconds, classesVersion } = root.dataset;
+const { classes, opens_on_typing: opensOnTyping, texts } = JSON.parse(root.dataset.page);
+useTexts(texts);
 const base = `/projects/${project}`;
+const part = (name) => document.querySelector(`[data-part=${name}]`);
 const view = new View(root);
 const api = new Api(base, document.querySelector("meta[name=form-token]").content, user);
 let progress = null;
@@ -32,15 +37,17 @@ let newsTimer = 0;
 
 const outbox = new Outbox(browserStorage(), `querent.outbox.${user}.${project}.`, deliver, {
   delivered(entry, reply) {
-    if (entry.kind === "undo") labeler.undone(reply.query);
+    if (entry.kind === "undo") labeler.undone(entry, reply.query);
     keepProgress(reply.progress);
     if (!outbox.size) queue.refill();
     if (!outbox.size && !labeler.heldIds.length) queue.refillWithin(0);
   },
   refused(entry, failure) {
-    view.notice(`${entry.kind === "undo" ? "Undo" : `Your answer “${entry.name}”`}: ${failure.message}`);
+    const why = failure.message;
+    view.notice(entry.kind === "undo" ? text("refused.undo", { why }) : text("refused.answer", { name: entry.name, why }));
     if (entry.kind === "undo") labeler.undoRefused(entry);
-    else labeler.forget(entry);
+    else labeler.refused(entry, failure.code === "class_retired");
+    if (failure.code === "class_retired") view.tellChanged();
     if (failure.code === "budget_spent") startAgain();
   },
   changed: showOutbox,
@@ -50,12 +57,13 @@ const queue = new Queue((count) => api.claim(count), {
   changed: () => labeler.refresh(),
   claimed(reply) {
     // a reason that was true while answers were on their way, or images in hand, is out of date when it is shown
-    labeler.nothing = outbox.size || labeler.heldIds.length ? null : reply.nothing;
+    labeler.nothing = outbox.size || labeler.heldIds.length ? null : nothingText(reply.nothing);
     if (!outbox.size) keepProgress(reply.progress); // else it may or may not count what is on its way
   },
   failed(failure) {
     if (failure.kind === "signed-out" || failure.kind === "stale-page") outbox.halt(failure.kind);
-    labeler.nothing = { reason: failure.message, remedy: failure.kind === "unreachable" ? KEEPS_TRYING : "" };
+    const remedy = failure.kind === "unreachable" ? text("failure.keeps_trying") : "";
+    labeler.nothing = { reason: failure.message, remedy };
     labeler.refresh();
   },
   isKnown: (id) => labeler.knows(id),
@@ -63,17 +71,41 @@ const queue = new Queue((count) => api.claim(count), {
   mayClaim: () => !isAway && !outbox.halted && document.visibilityState === "visible",
 });
 
-const labeler = new Labeler(queue, outbox, view);
+const answers = new Answers(async (before) => {
+  const { answers: read, next_before: next } = await api.ownAnswers(before);
+  return { answers: read.map(toGiven), next };
+});
+const screen = new Screen(view, () => {
+  zoom.reset();
+  why?.close();
+  for (const name of ["reasons", "chooser"]) part(name).close(); // they were opened for another image
+});
+const zoom = new Zoom(view.stage, {
+  zoomed: (scale) => view.say(text("zoom.said", { scale: percent(scale, 0) })),
+  swiped: (direction) => (direction === "right" ? labeler.back() : labeler.forward()),
+});
+const labeler = new Labeler(queue, outbox, answers, screen, view);
+const light = new Light(part("light"), view.stage, browserStorage(), `querent.light.${user}.${project}`, (set) => {
+  view.say(text("light.said", set));
+});
+const chooser = new Chooser(part("chooser"), classes, (chosen, event) => {
+  answer({ outcome: "label", class_id: chosen.id, name: chosen.name }, event.timeStamp);
+});
+/** @type {Why|null} where an admin lets people see reasons */
+const why = part("why") && new Why(part("why"), (queryId) => api.why(queryId), {
+  opened: () => view.say(text("why.opened")),
+  failed: (failure) => view.notice(text("why.failed", { why: failure.message })),
+});
 
 const leases = new Leases(Number(leaseSeconds), {
   held: () => [...labeler.heldIds, ...answeredIds()],
   renew: (queryIds) => api.renew(queryIds),
   passedOn: (queryIds) => labeler.passedOn(queryIds),
-  lost(why) {
-    isAway = why === "away";
+  lost(reason) {
+    isAway = reason === "away";
     if (isAway) {
       api.release(labeler.heldIds);
-      labeler.nothing = AWAY;
+      labeler.nothing = { reason: text("away.reason"), remedy: text("away.remedy") };
     }
     startAgain();
   },
@@ -87,7 +119,7 @@ async function deliver(entry) {
   } catch (failure) {
     // without the id of an answer a second try might take a second one back
     if (entry.client_id !== null || failure.kind !== "unreachable") throw failure;
-    throw new Failure("refused", "the server cannot be reached, so your latest answer was perhaps not taken back.");
+    throw new Failure("refused", text("failure.perhaps_undone"));
   }
 }
 
@@ -100,20 +132,62 @@ function startAgain() {
   queue.refillWithin(0);
 }
 
+/** @param {import("./api.js").OwnAnswer} own @returns {import("./own_answers.js").Given} */
+function toGiven({ client_id, query, outcome, class_id, class_name, reason }) {
+  const said = reason ? `[data-reason="${reason}"]` : `[data-answers=${outcome}]`;
+  const name = class_name ?? document.querySelector(said).dataset.name;
+  return { query, clientId: client_id, outcome, classId: class_id, reason, name, item: null, before: null };
+}
+
+const ACTIONS = {
+  undo: () => labeler.undo(),
+  back: () => labeler.back(),
+  forward: () => labeler.forward(),
+  leave: () => labeler.leave(),
+  choose: () => chooser.open(),
+  help: () => part("help").showModal(),
+  reasons: () => (labeler.query ? part("reasons").showModal() : view.say(text("said.no_image"))),
+  why: () => labeler.query && why?.toggle(labeler.query.query_id),
+  "close-why": () => why?.close(),
+  light: () => view.togglePanel("light"),
+  "zoom-in": () => zoom.step(1),
+  "zoom-out": () => zoom.step(-1),
+  "zoom-reset": () => zoom.step(0),
+  brighter: () => light.step("brightness", 1),
+  darker: () => light.step("brightness", -1),
+  "more-contrast": () => light.step("contrast", 1),
+  "less-contrast": () => light.step("contrast", -1),
+  "plain-light": () => light.reset(),
+};
+
 /** @param {HTMLButtonElement} button @param {Event} event */
 function press(button, event) {
-  if (button.dataset.action === "undo") {
-    labeler.undo();
-  } else if (button.dataset.answer) {
-    const { answer: outcome, classId, name } = button.dataset;
-    labeler.answer({ outcome, class_id: classId ? Number(classId) : null, name }, event.timeStamp);
-  }
+  const { action, answers: outcome, classId, reason = null, name } = button.dataset;
+  if (action) void ACTIONS[action]();
+  else if (outcome) answer({ outcome, class_id: classId ? Number(classId) : null, reason, name }, event.timeStamp);
+  if (reason) part("reasons").close();
   if (event instanceof KeyboardEvent) view.flash(button);
   showProgress();
 }
 
+/** @param {{outcome: string, class_id: number|null, reason?: string|null, name: string}} said @param {number} pressedAt */
+function answer(said, pressedAt) {
+  const sawPrediction = Boolean(labeler.query && why?.hasShown(labeler.query.query_id));
+  labeler.answer({ reason: null, ...said, saw_prediction: sawPrediction }, pressedAt);
+  showProgress();
+}
+
+/** Escape closes one thing at a time, the nearest first; dialogs close by themselves. */
+function escape() {
+  if (!part("light").hidden) view.togglePanel("light");
+  else if (why?.isOpen) why.close();
+  else if (zoom.isZoomed) zoom.step(0);
+  else labeler.leave();
+}
+
 function keepProgress(latest) {
   progress = latest;
+  if (latest.classes_version !== Number(classesVersion)) view.tellChanged();
   showProgress();
   if (!newsTimer) view.setWorker(latest.stage ? stageText(latest.stage) : "");
 }
@@ -122,7 +196,8 @@ function showProgress() {
   view.setUndo(labeler.canUndo || Boolean(progress?.own_labels) || outbox.size > 0);
   if (!progress) return;
   const shown = projected(progress, outbox.entries);
-  view.setProgress(progressText(shown, labeler.isReserve), shown.batch_answered, shown.batch_size);
+  const isReserve = Boolean(labeler.query?.reserve) && !labeler.isLooking;
+  view.setProgress(progressText(shown, isReserve), shown.batch_answered, shown.batch_size);
 }
 
 function showOutbox() {
@@ -133,23 +208,20 @@ function showOutbox() {
     mentionTimer = 0;
     view.setOutbox("");
   } else if (outbox.isRetrying) {
-    view.setOutbox(`${countOf(outbox.size)} kept, ${navigator.onLine ? "server not reached" : "no connection"}`);
+    const kept = counted("outbox.kept", outbox.size);
+    view.setOutbox(text(navigator.onLine ? "outbox.unreachable" : "outbox.offline", { kept }));
   } else {
     mentionTimer ||= setTimeout(() => {
       mentionTimer = 0;
-      if (outbox.size && !outbox.halted) view.setOutbox(`${countOf(outbox.size)} on the way`);
+      if (outbox.size && !outbox.halted) view.setOutbox(counted("outbox.on_the_way", outbox.size));
     }, MENTION_AFTER_MS);
   }
 }
 
-function countOf(count) {
-  return count === 1 ? "1 answer" : `${count} answers`;
-}
-
 function hear(event) {
-  const text = workerText(event);
-  if (text !== null) {
-    view.setWorker(text);
+  const words = workerText(event);
+  if (words !== null) {
+    view.setWorker(words);
     clearTimeout(newsTimer);
     newsTimer = event.state === "done" ? setTimeout(endNews, WORKER_NEWS_MS) : 0;
   }
@@ -184,10 +256,22 @@ function tryAgain() {
   queue.refillWithin(0);
 }
 
-listenForKeys(document, root, press);
-root.addEventListener("click", (event) => {
-  const button = event.target.closest("button");
+listenForKeys(document, root, {
+  press,
+  first(event) {
+    if (event.key !== "Escape") return zoom.moveBy(event);
+    escape();
+    return true;
+  },
+  type(letter) {
+    if (opensOnTyping) chooser.open(letter);
+    return opensOnTyping;
+  },
+});
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("button[data-action], button[data-answers]");
   if (button) press(button, event);
+  if (event.target.closest("[data-keeps-answers]")) isLeaving = true;
 });
 for (const kind of ["keydown", "pointerdown", "pointermove"]) document.addEventListener(kind, wake, { passive: true });
 for (const kind of ["online", "focus"]) window.addEventListener(kind, tryAgain);
@@ -195,9 +279,6 @@ window.addEventListener("offline", showOutbox);
 document.addEventListener("visibilitychange", () => {
   if (document.visibilityState === "visible") wake();
   tryAgain();
-});
-document.addEventListener("click", (event) => {
-  if (event.target.closest("[data-keeps-answers]")) isLeaving = true;
 });
 window.addEventListener("beforeunload", (event) => {
   if (outbox.size && !isLeaving) event.preventDefault();

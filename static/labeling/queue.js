@@ -5,6 +5,7 @@
  */
 
 import { Failure } from "./api.js";
+import { text } from "./texts.js";
 
 const AHEAD = 6;
 const REFILL_BELOW = 3;
@@ -94,7 +95,7 @@ export class Queue {
   hold(query) {
     const image = new Image();
     image.decoding = "sync"; // shown in the frame in which it is put on the page
-    image.alt = "The image to label";
+    image.alt = text("image.alt");
     image.draggable = false;
     const item = { query, image, state: "loading", wanted: true };
     void this.#fetchImage(item);

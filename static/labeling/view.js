@@ -1,4 +1,6 @@
-/** What is seen and heard on the labeling page: this module alone writes to the document. */
+/** What is seen and heard on the labeling page: this module alone writes to the document around image and panels. */
+
+import { counted, text } from "./texts.js";
 
 const SMALL_SIDE = 128; // images below are pixel art or tiny scans: enlarged they stay crisp
 const LARGEST_PIXEL = 56; // a digit of 8 pixels is harder to read when it fills the screen
@@ -22,6 +24,11 @@ export class View {
     this.#parts.notices = document.getElementById("notice");
   }
 
+  /** @returns {HTMLElement} */
+  get stage() {
+    return this.#stage;
+  }
+
   /**
    * Put a decoded image on the stage.
    *
@@ -29,38 +36,44 @@ export class View {
    */
   showImage(item, painted) {
     const { width, height } = item.query;
-    this.#show(`image ${item.query.query_id}`);
+    this.#show(`image-${item.query.query_id}`);
     item.image.style.setProperty("--ratio", String(width / height));
     item.image.style.setProperty("--widest", `${width * LARGEST_PIXEL}px`);
-    item.image.className = Math.max(width, height) < SMALL_SIDE ? "picture is-crisp" : "picture";
+    item.image.className = "picture";
+    item.image.classList.toggle("is-crisp", Math.max(width, height) < SMALL_SIDE);
     this.#stage.replaceChildren(item.image);
     afterPaint(painted);
   }
 
   /** @param {Held} item its image cannot be fetched, or is none @param {(at: number) => void} painted */
   showBroken(item, painted) {
-    if (!this.#show(`broken ${item.query.query_id}`)) return;
-    this.#message("This image cannot be shown", "Say “unusable” or skip it; it is tried again in the meantime.");
+    this.showMessage(`broken-${item.query.query_id}`, text("image.broken"), text("image.broken_remedy"));
     afterPaint(painted);
-  }
-
-  showLoading() {
-    if (!this.#show("loading")) return;
-    this.#message("", "Fetching the next image …");
   }
 
   /** @param {string} reason @param {string} remedy */
   showNothing(reason, remedy) {
-    if (!this.#show(`nothing ${reason} ${remedy}`)) return;
-    this.#message(sentence(reason), sentence(remedy));
-    this.say(`${sentence(reason)} ${sentence(remedy)}`);
+    const isNew = this.showMessage(`nothing-${reason}-${remedy}`, sentence(reason), sentence(remedy));
+    if (isNew) this.say(`${sentence(reason)} ${sentence(remedy)}`);
+  }
+
+  /** Put words where the image would be. @param {string} what @param {string} title @param {string} words */
+  showMessage(what, title, words) {
+    if (!this.#show(what)) return false;
+    const message = this.#parts["message-template"].content.firstElementChild.cloneNode(true);
+    const [heading, paragraph] = message.children;
+    heading.textContent = title;
+    heading.hidden = !title;
+    paragraph.textContent = words;
+    this.#stage.replaceChildren(message);
+    return true;
   }
 
   /** @param {boolean} isReady whether an answer can be given */
   setReady(isReady) {
     if (isReady === this.#isReady) return;
     this.#isReady = isReady;
-    for (const button of this.#root.querySelectorAll("[data-answer]")) {
+    for (const button of this.#root.querySelectorAll("[data-answers]")) {
       button.setAttribute("aria-disabled", String(!isReady));
     }
   }
@@ -70,33 +83,67 @@ export class View {
     this.#root.querySelector("[data-action=undo]").setAttribute("aria-disabled", String(!canUndo));
   }
 
-  /** @param {string} text @param {number} done @param {number} total of the batch */
-  setProgress(text, done, total) {
-    this.#parts.progress.textContent = text;
+  /**
+   * Say which of one's own answers is looked at, and mark its button; null for none.
+   *
+   * @param {import("./own_answers.js").Given|null} given @param {string} [shown] @param {string} [back]
+   */
+  showGiven(given, shown = "", back = "") {
+    const { review } = this.#parts;
+    review.hidden = !given;
+    review.querySelector("[data-shown]").textContent = shown;
+    review.querySelector("[data-back]").textContent = back;
+    this.#stage.classList.toggle("is-looked-at", Boolean(given));
+    for (const button of this.#root.querySelectorAll("[data-answers]")) {
+      const { answers, classId = null } = button.dataset;
+      const isGiven = answers === given?.outcome && (classId ? Number(classId) : null) === given.classId;
+      button.classList.toggle("is-given", isGiven);
+      if (isGiven) button.setAttribute("aria-current", "true");
+      else button.removeAttribute("aria-current");
+    }
+    this.#root.querySelector("[data-action=forward]").setAttribute("aria-disabled", String(!given));
+  }
+
+  /** @param {string} words @param {number} done @param {number} total of the batch */
+  setProgress(words, done, total) {
+    this.#parts.progress.textContent = words;
     this.#parts.bar.max = Math.max(1, total);
     this.#parts.bar.value = done;
   }
 
-  /** @param {string} text what the worker does */
-  setWorker(text) {
-    this.#parts.worker.textContent = text;
+  /** @param {string} words what the worker does */
+  setWorker(words) {
+    this.#parts.worker.textContent = words;
   }
 
-  /** @param {string} text about answers on their way; "" for none */
-  setOutbox(text) {
-    if (this.#parts.outbox.textContent !== text) this.#parts.outbox.textContent = text;
-    this.#parts.outbox.hidden = !text;
+  /** @param {string} words about answers on their way; "" for none */
+  setOutbox(words) {
+    if (this.#parts.outbox.textContent !== words) this.#parts.outbox.textContent = words;
+    this.#parts.outbox.hidden = !words;
   }
 
   /** Show why nothing is sent, until it is; null for nothing. @param {"signed-out"|"stale-page"|null} why @param {number} count */
   setHalted(why, count) {
-    const kept = count === 1 ? "Your answer is kept." : `Your ${count} answers are kept.`;
     for (const part of ["signed-out", "stale-page"]) {
       this.#parts[part].hidden = part !== why;
-      const text = this.#parts[part].querySelector("[data-kept]");
-      const words = count ? kept : "";
-      if (text.textContent !== words) text.textContent = words;
+      const kept = this.#parts[part].querySelector("[data-kept]");
+      const words = count ? counted("halted.kept", count) : "";
+      if (kept.textContent !== words) kept.textContent = words;
     }
+  }
+
+  /** Tell that the page's buttons are no longer the project's, once. */
+  tellChanged() {
+    this.#parts.changed.hidden = false;
+  }
+
+  /** Open or close a panel beside the image. @param {"light"} name @returns {boolean} whether it is open now */
+  togglePanel(name) {
+    const panel = this.#parts[name];
+    panel.hidden = !panel.hidden;
+    this.#root.querySelector(`[aria-controls=${panel.id}]`).setAttribute("aria-expanded", String(!panel.hidden));
+    if (!panel.hidden) panel.querySelector("input").focus();
+    return !panel.hidden;
   }
 
   /** Flash the button that was pressed by key. @param {HTMLElement} button */
@@ -105,16 +152,16 @@ export class View {
     requestAnimationFrame(() => button.classList.add("is-pressed"));
   }
 
-  /** Tell what happened to those who do not see it. @param {string} text */
-  say(text) {
+  /** Tell what happened to those who do not see it. @param {string} words */
+  say(words) {
     // the same words twice are read twice only if the text changes
-    this.#parts.live.textContent = this.#parts.live.textContent === text ? `${text}\u00a0` : text;
+    this.#parts.live.textContent = this.#parts.live.textContent === words ? `${words}\u00a0` : words;
   }
 
-  /** Tell everybody something that went wrong; stays until dismissed. @param {string} text */
-  notice(text) {
+  /** Tell everybody something that went wrong; stays until dismissed. @param {string} words */
+  notice(words) {
     const notice = this.#parts["notice-template"].content.firstElementChild.cloneNode(true);
-    notice.querySelector("p").textContent = text;
+    notice.querySelector("p").textContent = words;
     this.#parts.notices.append(notice);
     while (this.#parts.notices.children.length > KEEP_NOTICES) this.#parts.notices.firstElementChild.remove();
   }
@@ -124,19 +171,10 @@ export class View {
     this.#shown = what;
     return isNew;
   }
-
-  #message(title, text) {
-    const message = this.#parts["message-template"].content.firstElementChild.cloneNode(true);
-    const [heading, paragraph] = message.children;
-    heading.textContent = title;
-    heading.hidden = !title;
-    paragraph.textContent = text;
-    this.#stage.replaceChildren(message);
-  }
 }
 
-function sentence(text) {
-  const trimmed = text.trim();
+function sentence(words) {
+  const trimmed = words.trim();
   const start = trimmed.charAt(0).toUpperCase() + trimmed.slice(1);
   return !start || /[.!?…]$/.test(start) ? start : `${start}.`;
 }

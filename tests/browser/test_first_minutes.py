@@ -20,7 +20,7 @@ from sqlalchemy import create_engine, text
 from app.embedded import servers
 from app.settings import load_settings
 from tests.browser.chromium import ARGUMENTS, CHROMIUM
-from tests.browser.test_labeling_page import label, see
+from tests.browser.labeling import label, see
 from tests.processes import Product, running
 from tests.waiting import until
 

@@ -6,176 +6,41 @@ import json
 import signal
 import statistics
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import APIResponse, Browser, BrowserContext, Dialog, Page, Route, expect, sync_playwright
+from playwright.sync_api import APIResponse, Dialog, Page, Route, expect
 from sqlalchemy import exists, func, select, update
 
 from app.database import Database
-from app.events import Bus
 from app.outbox import EventKind, announce
-from app.records import Annotation, Class, Image, Lease, Outcome, ProjectState, Query, QuerySource, User
-from app.services import claiming, labeling, projects, rounds
-from app.services.labeling import Answer
+from app.records import Class, Image, Outcome, ProjectState, Query, QuerySource, UnusableReason
+from app.services import projects, rounds
 from app.services.locks import lock_project
 from app.services.rounds import RankedImage, RoundResult
-from app.settings import Settings
-from app.storage import Storage
-from tests.browser.chromium import ARGUMENTS, CHROMIUM
+from tests.browser.labeling import (
+    DIGITS,
+    HEAR,
+    Open,
+    Scene,
+    Stage,
+    assert_accessible,
+    chromium,
+    cut_off,
+    label,
+    open_page,
+    see,
+    somebody_else_answers_the_first,
+    stage,
+    telling,
+    web,
+)
 from tests.browser.web import WebServer
-from tests.factories import PASSWORD, classes_of, make_project, make_round, make_user
+from tests.factories import PASSWORD, make_user
 from tests.waiting import until
 
-DIGITS = tuple("0123456789")
-# resolves with the id of the image on screen once it has been painted, and is another one than `previous`
-SEE = """previous => new Promise((resolve, reject) => {
-  const deadline = performance.now() + 10000;
-  const look = () => {
-    if (performance.now() > deadline) return reject(new Error(document.querySelector("main").innerText));
-    const image = document.querySelector(".stage .picture");
-    const id = image && new URL(image.src).pathname.split("/").pop();
-    if (!id || id === previous) return requestAnimationFrame(look);
-    requestAnimationFrame(() => setTimeout(() => resolve(id), 8));
-  };
-  look();
-})"""
-HEAR = """() => {
-  window.heard = [];
-  const live = document.querySelector("[data-part=live]");
-  const hear = changes => changes.forEach(({ addedNodes: [said] }) => said && window.heard.push(said.data));
-  new MutationObserver(hear).observe(live, { childList: true });
-}"""
-
-
-@dataclass(frozen=True)
-class Scene:
-    """A project with one finished round, and somebody to label it."""
-
-    database: Database
-    web: WebServer
-    project_id: int
-    user: User
-    class_ids: dict[str, int]
-    image_ids: list[int]  # in the ranking's order
-
-    @property
-    def path(self) -> str:
-        return f"/projects/{self.project_id}/label"
-
-    def annotations(self, *, standing: bool = True) -> list[Annotation]:
-        with self.database.transaction() as session:
-            found = select(Annotation).where(Annotation.project_id == self.project_id).order_by(Annotation.id)
-            if standing:
-                found = found.where(Annotation.counted, Annotation.revoked_at.is_(None))
-            return list(session.scalars(found))
-
-    def answers(self) -> list[tuple[int, int | None]]:
-        return [(known.image_id, known.class_id) for known in self.annotations()]
-
-    def saved(self, count: int) -> list[tuple[int, int | None]]:
-        until(lambda: len(self.answers()) >= count, 15, f"{count} answers are saved")
-        return self.answers()
-
-    def expected(self, keys: str, start: int = 0) -> list[tuple[int, int | None]]:
-        return [(image, self.class_ids[key]) for image, key in zip(self.image_ids[start:], keys, strict=False)]
-
-    def leases(self) -> int:
-        with self.database.transaction() as session:
-            held = select(func.count()).where(Lease.project_id == self.project_id)
-            return session.scalar(held) or 0
-
-
-Stage = Callable[..., Scene]
-Open = Callable[..., Page]
-
-
-@pytest.fixture(scope="module")
-def web(servers: Settings, database: Database, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
-    server = WebServer(servers.model_copy(update={"home": tmp_path_factory.mktemp("web")}))
-    server.start()
-    yield server
-    server.end(signal.SIGTERM)
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def stage(web: WebServer, database: Database) -> Stage:
-    def build(
-        queries: int = 20, reserve: int = 0, classes: tuple[str, ...] = DIGITS, *, password: str | None = None,
-        state: ProjectState = ProjectState.RUNNING, spare: int = 0,
-    ) -> Scene:  # fmt: skip
-        with database.transaction() as session:
-            user = make_user(session, password=password)
-            storage = Storage(web.settings.storage)
-            project = make_project(session, queries + reserve + spare, classes, storage=storage, state=state)
-            asked = make_round(session, project, queries, reserve)
-            ranked = select(Query.image_id).where(Query.round_id == asked.id).order_by(Query.rank)
-            scene = Scene(
-                database,
-                web,
-                project.id,
-                user,
-                {known.name: known.id for known in classes_of(session, project)},
-                list(session.scalars(ranked)),
-            )
-            session.commit()
-        return scene
-
-    return build
-
-
-@pytest.fixture
-def open_page(chromium: Browser, web: WebServer) -> Iterator[Open]:
-    contexts: list[BrowserContext] = []
-
-    def build(scene: Scene, **options: Any) -> Page:
-        context = web.context(chromium, scene.user, **options)
-        contexts.append(context)
-        page = context.new_page()
-        page.goto(scene.path)
-        return page
-
-    yield build
-    for context in contexts:
-        context.close()
-
-
-def see(page: Page, previous: int | None = None) -> int:
-    """Return the id of the image that is painted, once it is another than ``previous``."""
-    return int(page.evaluate(SEE, None if previous is None else str(previous)))
-
-
-def label(page: Page, keys: str, seen: int | None = None) -> int | None:
-    """Press one key for every next image, each as soon as its image is painted; return the last image's id."""
-    for key in keys:
-        seen = see(page, seen)
-        page.keyboard.press(key)
-    return seen
-
-
-def cut_off(page: Page, *addresses: str) -> Callable[[], None]:
-    """Let no request to these addresses, or no answer and undo, through until what is returned is called."""
-    network = page.context.new_cdp_session(page)
-    network.send("Network.enable")
-    network.send("Network.setBlockedURLs", {"urls": [*(addresses or ("*/answers", "*/undo"))]})
-
-    def reconnect() -> None:
-        network.send("Network.setBlockedURLs", {"urls": []})
-
-    return reconnect
+__all__ = ["chromium", "open_page", "stage", "web"]
 
 
 def test_a_whole_batch_is_labelled_with_the_keyboard(stage: Stage, open_page: Open) -> None:
@@ -200,12 +65,12 @@ def test_the_next_image_is_shown_without_waiting_for_the_server(stage: Stage, op
         on_the_way.append(route)
 
     first = see(page)
-    until(lambda: scene.leases() >= 5, 5, "the next images are held")
+    until(lambda: scene.leases() >= 5, 20, "the next images are held")
     page.route("**/answers", hold)
     page.keyboard.press("1")
     assert see(page, first) == scene.image_ids[1]
     assert scene.answers() == []
-    until(lambda: see(page) and on_the_way, 5, "the answer is on its way")
+    until(lambda: see(page) and on_the_way, 20, "the answer is on its way")
     on_the_way[0].continue_()
     scene.saved(1)
 
@@ -262,7 +127,7 @@ def test_thirty_keys_typed_without_a_pause_are_each_saved_or_told(stage: Stage, 
     page.evaluate(HEAR)
     keys = "314159265358979323846264338327"
     page.keyboard.type(keys, delay=30)
-    heard = until(lambda: [*page.evaluate("heard")][29:] and page.evaluate("heard"), 5, "every press was answered")
+    heard = until(lambda: [*page.evaluate("heard")][29:] and page.evaluate("heard"), 20, "every press was answered")
     accepted = "".join(key for key, text in zip(keys, heard, strict=True) if text.startswith(f"Labelled {key}"))
     refused = sum(text.startswith(("Too quick", "There is no image")) for text in heard)
     assert len(accepted) + refused == 30
@@ -281,7 +146,7 @@ def test_labels_as_fast_as_images_are_painted_are_all_saved_in_order(
     label(page, keys)
     assert scene.saved(40) == scene.expected(keys)
     with capsys.disabled():
-        for name in ("key to painted", "key to fetched and painted"):
+        for name in ("key-to-painted", "key-to-fetched-and-painted"):
             durations = page.evaluate("name => performance.getEntriesByName(name).map(item => item.duration)", name)
             cuts = statistics.quantiles([*durations, *durations] or [0, 0], n=20)
             sys.stdout.write(f"\n{name}: {len(durations)} presses, p50 {cuts[9]:.0f} ms, p95 {cuts[18]:.0f} ms")
@@ -292,7 +157,7 @@ def test_labeling_goes_on_while_offline_and_nothing_is_lost(stage: Stage, open_p
     page = open_page(scene)
     seen = label(page, "01234")
     scene.saved(5)
-    until(lambda: scene.leases() >= 5, 5, "the next images are held")
+    until(lambda: scene.leases() >= 5, 20, "the next images are held")
     page.context.set_offline(True)
     seen = label(page, "567", seen)
     expect(page.locator("[data-part=outbox]")).to_have_text("3 answers kept, no connection")
@@ -307,7 +172,7 @@ def test_a_reload_with_a_full_outbox_delivers_it(stage: Stage, open_page: Open) 
     scene = stage()
     page = open_page(scene)
     see(page)
-    until(lambda: scene.leases() >= 5, 5, "the next images are held")
+    until(lambda: scene.leases() >= 5, 20, "the next images are held")
     reconnect = cut_off(page)
     label(page, "1234")
     expect(page.locator("[data-part=outbox]")).to_contain_text("4 answers kept")
@@ -325,7 +190,7 @@ def test_a_reload_with_a_full_outbox_delivers_it(stage: Stage, open_page: Open) 
     assert scene.saved(4) == scene.expected("1234")
     label(page, "5")
     assert [class_id for _, class_id in scene.saved(5)] == [scene.class_ids[key] for key in "12345"]
-    until(lambda: page.evaluate("localStorage.length") == 0, 5, "the outbox is empty")
+    until(lambda: page.evaluate("localStorage.length") == 0, 20, "the outbox is empty")
 
 
 def test_undo_shows_the_image_again_and_the_second_answer_counts(stage: Stage, open_page: Open) -> None:
@@ -352,7 +217,7 @@ def test_undo_of_an_answer_that_is_still_on_its_way_keeps_the_order(stage: Stage
     scene = stage()
     page = open_page(scene)
     see(page)
-    until(lambda: scene.leases() >= 5, 5, "the next images are held")
+    until(lambda: scene.leases() >= 5, 20, "the next images are held")
     reconnect = cut_off(page)
     second = see(page, label(page, "1"))
     page.keyboard.press("z")
@@ -361,7 +226,7 @@ def test_undo_of_an_answer_that_is_still_on_its_way_keeps_the_order(stage: Stage
     see(page, scene.image_ids[0])
     assert scene.annotations(standing=False) == []
     reconnect()
-    until(lambda: scene.answers() == scene.expected("2"), 10, "answer, undo and answer have arrived in this order")
+    until(lambda: scene.answers() == scene.expected("2"), 20, "answer, undo and answer have arrived in this order")
     first, again = scene.annotations(standing=False)
     assert (first.class_id, first.revoked_at is None) == (scene.class_ids["1"], False)
     assert again.image_id == first.image_id
@@ -383,22 +248,31 @@ def test_undo_reaches_back_behind_a_reload(stage: Stage, open_page: Open) -> Non
 def test_skip_unsure_and_unusable_are_three_answers(stage: Stage, open_page: Open) -> None:
     scene = stage()
     page = open_page(scene)
-    label(page, "sux1")
-    until(lambda: len(scene.annotations()) == 4, 10, "four answers are saved")
-    outcomes = [known.outcome for known in scene.annotations()]
-    assert outcomes == [Outcome.SKIP, Outcome.UNSURE, Outcome.UNUSABLE, Outcome.LABEL]
+    seen = label(page, "su")
+    see(page, seen)
+    page.keyboard.press("x")
+    page.keyboard.press("3")
+    label(page, "1", scene.image_ids[2])
+    until(lambda: len(scene.annotations()) == 4, 20, "four answers are saved")
+    assert [(known.outcome, known.reason) for known in scene.annotations()] == [
+        (Outcome.SKIP, None),
+        (Outcome.UNSURE, None),
+        (Outcome.UNUSABLE, UnusableReason.SEVERAL_CLASSES),
+        (Outcome.LABEL, None),
+    ]
     expect(page.locator("[data-part=progress]")).to_contain_text("1 of 1\u202f000 labels")
 
 
 def test_class_keys_win_over_the_keys_of_other_answers(stage: Stage, open_page: Open) -> None:
-    scene = stage(classes=tuple(f"kind {letter}" for letter in "abcdefghijklmnopqrstuvwxyz0123456789"))
+    scene = stage(classes=tuple("rsuxz"))
     page = open_page(scene)
-    keys = page.evaluate("[...document.querySelectorAll('[data-key]')].map(button => button.dataset.key)")
-    assert len(keys) == len(set(keys)) == 40
-    with scene.database.transaction() as session:
-        s_class = session.scalars(select(Class.id).where(Class.project_id == scene.project_id, Class.key == "s")).one()
-    label(page, "s")
-    assert scene.saved(1) == [(scene.image_ids[0], s_class)]
+    keys = page.evaluate("[...document.querySelectorAll('#labeling [data-key]')].map(button => button.dataset.key)")
+    assert len(keys) == len(set(keys))
+    label(page, "sz")
+    assert scene.saved(2) == scene.expected("sz")
+    label(page, "k")
+    until(lambda: len(scene.annotations()) == 3, 20, "three answers are saved")
+    assert scene.annotations()[2].outcome is Outcome.SKIP
 
 
 def test_two_pages_of_one_person_never_show_the_same_query(stage: Stage, open_page: Open) -> None:
@@ -423,7 +297,7 @@ def test_a_killed_server_loses_no_answer(stage: Stage, open_page: Open, web: Web
     page = open_page(scene)
     seen = label(page, "0123")
     scene.saved(4)
-    until(lambda: scene.leases() >= 3, 5, "the next images are held")
+    until(lambda: scene.leases() >= 3, 20, "the next images are held")
     web.end(signal.SIGKILL)
     try:
         seen = label(page, "45", seen)
@@ -447,12 +321,12 @@ def test_a_reply_that_got_lost_is_no_second_annotation(stage: Stage, open_page: 
     page.route("**/answers", deliver_and_break, times=1)
     page.route("**/undo", deliver_and_break, times=1)
     seen = label(page, "12")
-    until(lambda: see(page) and len(scene.answers()) == 2, 10, "both answers are saved")
+    until(lambda: see(page) and len(scene.answers()) == 2, 20, "both answers are saved")
     third = see(page, seen)
     page.keyboard.press("Backspace")
     see(page, third)
     page.keyboard.press("3")
-    until(lambda: see(page) and scene.answers() == scene.expected("13"), 10, "the undo took back one answer, not two")
+    until(lambda: see(page) and scene.answers() == scene.expected("13"), 20, "the undo took back one answer, not two")
     assert len(scene.annotations(standing=False)) == 3
     expect(page.locator("#notice .notice")).to_have_count(0)
 
@@ -461,28 +335,16 @@ def test_a_lost_lease_is_told_and_the_page_goes_on(stage: Stage, open_page: Open
     scene = stage(queries=6)
     page = open_page(scene)
     seen = see(page)
-    until(lambda: scene.leases() >= 5, 5, "the next images are held")
+    until(lambda: scene.leases() >= 5, 20, "the next images are held")
     somebody_else_answers_the_first(scene)
     page.keyboard.press("1")
     expect(page.locator("#notice")).to_contain_text("its image has passed to somebody else")
     page.get_by_role("button", name="Dismiss").click()
     expect(page.locator("#notice .notice")).to_have_count(0)
     label(page, "2", seen)
-    until(lambda: scene.expected("2", start=1)[0] in scene.answers(), 10, "the next answer is saved")
+    until(lambda: scene.expected("2", start=1)[0] in scene.answers(), 20, "the next answer is saved")
     late = [known for known in scene.annotations(standing=False) if not known.counted]
     assert [(known.image_id, known.user_id) for known in late] == [(scene.image_ids[0], scene.user.id)]
-
-
-def somebody_else_answers_the_first(scene: Scene) -> None:
-    with scene.database.transaction() as session:
-        past = func.now() - func.make_interval(0, 0, 0, 0, 0, 0, 1)
-        session.execute(update(Lease).where(Lease.project_id == scene.project_id).values(expires_at=past))
-        other = make_user(session)
-        claiming.return_expired(session, scene.project_id)
-        [ask] = claiming.claim(session, scene.project_id, other.id, 1, 60)
-        given = Answer(uuid4(), scene.project_id, ask.query_id, other.id, Outcome.LABEL, scene.class_ids["5"])
-        assert labeling.answer(session, given).counted
-        session.commit()
 
 
 def test_a_class_retired_meanwhile_is_told_and_the_page_goes_on(stage: Stage, open_page: Open) -> None:
@@ -493,16 +355,21 @@ def test_a_class_retired_meanwhile_is_told_and_the_page_goes_on(stage: Stage, op
         session.execute(update(Class).where(Class.id == scene.class_ids["1"]).values(retired_at=func.now()))
         session.commit()
     page.keyboard.press("1")
-    expect(page.locator("#notice")).to_contain_text("this project has no such class")
-    label(page, "2", seen)
-    assert scene.saved(1) == scene.expected("2", start=1)
+    expect(page.locator("#notice")).to_contain_text("this class is not given any more")
+    expect(page.locator("[data-part=changed]")).to_be_visible()
+    seen = label(page, "2", seen)
+    assert see(page, seen) == scene.image_ids[0], "its image comes again"
+    page.keyboard.press("3")
+    assert scene.saved(2) == [*scene.expected("2", start=1), *scene.expected("3")]
+    late = [known for known in scene.annotations(standing=False) if not known.counted]
+    assert [known.class_id for known in late] == [scene.class_ids["1"]], "what was said is kept"
 
 
 def test_answers_of_a_signed_out_person_are_kept_until_they_sign_in_again(stage: Stage, open_page: Open) -> None:
     scene = stage(password=PASSWORD)
     page = open_page(scene)
     see(page)
-    until(lambda: scene.leases() >= 5, 5, "the next images are held")
+    until(lambda: scene.leases() >= 5, 20, "the next images are held")
     page.context.clear_cookies()
     label(page, "123")
     expect(page.locator("[data-part=signed-out]")).to_contain_text("You are signed out. Your 3 answers are kept.")
@@ -544,9 +411,9 @@ def test_leaving_gives_the_held_queries_back(stage: Stage, open_page: Open) -> N
     page = open_page(scene)
     label(page, "1")
     scene.saved(1)
-    until(lambda: scene.leases() >= 5, 5, "the next images are held")
+    until(lambda: scene.leases() >= 5, 20, "the next images are held")
     page.goto("about:blank")
-    until(lambda: scene.leases() == 0, 5, "nothing is held any more")
+    until(lambda: scene.leases() == 0, 20, "nothing is held any more")
 
 
 def test_a_tab_that_slept_longer_than_its_leases_claims_again(stage: Stage, open_page: Open) -> None:
@@ -556,12 +423,12 @@ def test_a_tab_that_slept_longer_than_its_leases_claims_again(stage: Stage, open
     page.clock.install()
     page.reload()
     seen = see(page)
-    until(lambda: scene.leases() >= 5, 5, "the next images are held")
+    until(lambda: scene.leases() >= 5, 20, "the next images are held")
     somebody_else_answers_the_first(scene)
     page.clock.fast_forward("05:00")
     assert see(page, seen) == scene.image_ids[1]
     label(page, "2")
-    until(lambda: scene.expected("2", start=1)[0] in scene.answers(), 10, "the answer counts")
+    until(lambda: scene.expected("2", start=1)[0] in scene.answers(), 20, "the answer counts")
     assert all(known.counted for known in scene.annotations(standing=False))
 
 
@@ -588,16 +455,6 @@ def test_an_empty_page_says_why_and_goes_on_by_itself(stage: Stage, open_page: O
         session.commit()
     label(page, "1")
     assert scene.saved(1) == scene.expected("1")
-
-
-@contextmanager
-def telling(web: WebServer) -> Iterator[Database]:
-    """Open a database whose commits are told to open pages, as those of the product are."""
-    bus = Bus(str(web.settings.redis_url))
-    database = Database(str(web.settings.database_url), bus.deliver)
-    yield database
-    database.close()
-    bus.close()
 
 
 def test_the_page_says_what_the_worker_does(stage: Stage, open_page: Open, web: WebServer) -> None:
@@ -664,13 +521,13 @@ def test_the_new_models_queries_come_as_soon_as_its_round_is_done(
     page = open_page(scene)
     seen = label(page, "1")
     on_screen = see(page, seen)
-    until(lambda: scene.leases() >= 3, 10, "reserve queries are held ahead")
+    until(lambda: scene.leases() >= 3, 20, "reserve queries are held ahead")
     ranking = end_the_round(web, scene)
     expect(page.locator("[data-part=worker]")).to_contain_text("94.1%")
     expect(page.locator("[data-part=progress]")).to_contain_text("round 1")
     assert see(page) == on_screen, "what is on screen stays"
     assert label(page, "23", None) == ranking[0]
-    until(lambda: old_queries_are_closed(database, scene), 10, "old queries are closed")
+    until(lambda: old_queries_are_closed(database, scene), 20, "old queries are closed")
 
 
 def test_old_queries_that_arrive_after_the_round_is_done_are_given_back(
@@ -691,27 +548,28 @@ def test_old_queries_that_arrive_after_the_round_is_done_are_given_back(
     page.route("**/claim", hold_back)
     seen = label(page, "1")
     on_screen = see(page, seen)
-    until(lambda: (page.wait_for_timeout(20), late)[1], 10, "more reserve queries are on their way")
+    until(lambda: (page.wait_for_timeout(20), late)[1], 20, "more reserve queries are on their way")
     ranking = end_the_round(web, scene)
     expect(page.locator("[data-part=worker]")).to_contain_text("94.1%")
     [(route, reply)] = late
     route.fulfill(response=reply)
     assert label(page, "23", None) == ranking[0], on_screen
-    until(lambda: (page.wait_for_timeout(20), old_queries_are_closed(database, scene))[1], 10, "old ones are closed")
+    until(lambda: (page.wait_for_timeout(20), old_queries_are_closed(database, scene))[1], 20, "old ones are closed")
 
 
 def test_an_image_that_cannot_be_fetched_does_not_block_the_page(stage: Stage, open_page: Open) -> None:
     scene = stage()
     page = open_page(scene)
     see(page)
-    until(lambda: scene.leases() >= 5, 5, "the next images are held")
+    until(lambda: scene.leases() >= 5, 20, "the next images are held")
     cut_off(page, f"*/images/{scene.image_ids[7]}*")
     seen = label(page, "1234567")
-    expect(page.locator(".stage")).to_contain_text("This image cannot be shown", timeout=10_000)
+    expect(page.locator(".stage")).to_contain_text("This image cannot be shown")
     page.keyboard.press("x")
+    page.keyboard.press("4")
     assert see(page, seen) == scene.image_ids[8]
     page.keyboard.press("8")
-    until(lambda: len(scene.annotations()) == 9, 10, "all answers are saved")
+    until(lambda: len(scene.annotations()) == 9, 20, "all answers are saved")
     assert [known.outcome for known in scene.annotations()][6:] == [Outcome.LABEL, Outcome.UNUSABLE, Outcome.LABEL]
 
 
@@ -754,7 +612,7 @@ def test_the_page_is_accessible(stage: Stage, open_page: Open, scheme: str, widt
     page = open_page(scene, viewport=size, color_scheme=scheme, reduced_motion="reduce")
     seen = see(page)
     assert_accessible(page)
-    until(lambda: scene.leases() >= 5, 5, "the next images are held")
+    until(lambda: scene.leases() >= 5, 20, "the next images are held")
     somebody_else_answers_the_first(scene)
     page.keyboard.press("1")
     page.context.clear_cookies()
@@ -763,13 +621,6 @@ def test_the_page_is_accessible(stage: Stage, open_page: Open, scheme: str, widt
     expect(page.locator("[data-part=signed-out]")).to_be_visible()
     expect(page.locator("#notice .notice")).to_be_visible()
     assert_accessible(page)
-
-
-def assert_accessible(page: Page) -> None:
-    found = Axe().run(
-        page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
-    )
-    assert found.violations_count == 0, found.generate_report()
 
 
 def test_what_happened_is_said(stage: Stage, open_page: Open) -> None:

@@ -78,7 +78,7 @@ class WebServer:
     def context(self, browser: Browser, user: User, **options: Any) -> BrowserContext:
         """Open a browser of its own in which this person is signed in."""
         context = browser.new_context(base_url=self.url, **options)
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(30_000)
         self.sign_in(context, user)
         return context
 

@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.database import Database
-from app.errors import BadInput, BudgetSpent, Conflict, LeaseLost, NotFound
+from app.errors import AnswerGone, BadInput, BudgetSpent, ClassRetired, Conflict, LeaseLost, NotFound
 from app.outbox import Message, Task, TaskName
 from app.records import (
     Annotation,
@@ -26,6 +26,7 @@ from app.records import (
     Round,
     RoundReason,
     RoundState,
+    UnusableReason,
 )
 from app.services import claiming, labeling, projects, snapshots
 from app.services.claiming import Ask
@@ -56,9 +57,20 @@ class Scene:
         chosen: int = 0,
         person: int = 0,
         client_id: UUID | None = None,
+        reason: UnusableReason | None = None,
+        corrects: UUID | None = None,
     ) -> Answered:
-        class_id = self.classes[chosen].id if outcome is Outcome.LABEL else None
-        given = Answer(client_id or uuid4(), self.project.id, ask.query_id, self.people[person], outcome, class_id, 1.5)
+        given = Answer(
+            client_id=client_id or uuid4(),
+            project_id=self.project.id,
+            query_id=ask.query_id,
+            user_id=self.people[person],
+            outcome=outcome,
+            class_id=self.classes[chosen].id if outcome is Outcome.LABEL else None,
+            seconds_taken=1.5,
+            reason=reason,
+            corrects=corrects,
+        )
         return labeling.answer(self.session, given)
 
     def undo(self, person: int = 0) -> Ask:
@@ -138,13 +150,12 @@ def test_with_overlap_the_class_that_most_people_gave_becomes_the_label(database
         assert scene.project.labels_used == 3
 
 
-@pytest.mark.parametrize("chosen", ["foreign", "retired", "missing"])
+@pytest.mark.parametrize("chosen", ["foreign", "missing"])
 def test_a_class_that_the_project_does_not_have_is_refused_and_nothing_is_kept(database: Database, chosen: str) -> None:
     with database.transaction() as session:
         scene = Scene(session)
         foreign = classes_of(session, make_project(session, images=1))[0]
-        scene.classes[1].retired_at = session.scalar(select(func.now()))
-        class_id = {"foreign": foreign.id, "retired": scene.classes[1].id, "missing": None}[chosen]
+        class_id = {"foreign": foreign.id, "missing": None}[chosen]
         [ask] = scene.claim()
         with pytest.raises(BadInput, match="no such class"):
             labeling.answer(
@@ -152,6 +163,30 @@ def test_a_class_that_the_project_does_not_have_is_refused_and_nothing_is_kept(d
             )
         assert session.scalar(select(func.count()).where(Annotation.project_id == scene.project.id)) == 0
         assert session.scalar(select(func.count()).where(Lease.query_id == ask.query_id)) == 1, "still held"
+
+
+def test_a_class_retired_meanwhile_is_told_and_the_image_stays_with_the_person(database: Database) -> None:
+    with database.transaction() as session:
+        scene = Scene(session)
+        scene.classes[1].retired_at = session.scalar(select(func.now()))
+        [ask] = scene.claim()
+        late = scene.answer(ask, chosen=1)
+        assert isinstance(late.refusal, ClassRetired)
+        kept = session.get_one(Annotation, late.annotation_id)
+        assert (kept.counted, kept.class_id) == (False, scene.classes[1].id)
+        assert session.scalar(select(func.count()).where(Lease.query_id == ask.query_id)) == 1
+        assert scene.answer(ask, chosen=2).counted
+        assert scene.image(ask).label_class_id == scene.classes[2].id
+
+
+def test_why_an_image_is_unusable_is_kept_and_only_that(database: Database) -> None:
+    with database.transaction() as session:
+        scene = Scene(session)
+        first, second = scene.claim(2)
+        blurred = scene.answer(first, Outcome.UNUSABLE, reason=UnusableReason.BLURRED)
+        assert session.get_one(Annotation, blurred.annotation_id).reason is UnusableReason.BLURRED
+        with pytest.raises(BadInput, match="'skip' has none"):
+            scene.answer(second, Outcome.SKIP, reason=UnusableReason.BLURRED)
 
 
 def test_a_query_of_another_project_is_not_found(database: Database) -> None:
@@ -237,7 +272,7 @@ def test_undo_goes_back_as_far_as_ones_own_answers(database: Database) -> None:
             scene.answer(ask)
         scene.answer(theirs, person=1)
         assert [scene.undo().query_id, scene.undo().query_id] == [mine[1].query_id, mine[0].query_id]
-        with pytest.raises(Conflict, match="no answer to take back"):
+        with pytest.raises(AnswerGone, match="no answer to take back"):
             scene.undo()
         assert scene.project.labels_used == 1, "the other person's answer stands"
 

@@ -19,7 +19,7 @@ from tests.service.web import HTMX, JSON, Web, make_history, token_of, web
 
 __all__ = ["web"]
 
-OPEN = {"health", "sign_in"}
+OPEN = {"health", "language", "sign_in"}
 ADMIN_PAGES = ("/people", "/projects/new", "/benchmarks")
 
 
@@ -122,6 +122,8 @@ def test_a_form_that_is_too_large_is_refused(web: Web) -> None:
         ("/projects/{id}", 14),
         ("/projects/{id}/live", 14),
         ("/projects/{id}/controls", 14),
+        ("/projects/{id}/label", 3),
+        ("/projects/{id}/answers", 3),
         ("/projects/{id}/rounds", 5),
         ("/projects/{id}/rounds/1", 7),
         ("/projects/{id}/ledger", 9),

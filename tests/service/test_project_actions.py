@@ -7,7 +7,7 @@ import re
 import pytest
 from starlette.testclient import TestClient
 
-from app.records import OracleKind, ProjectState, Role
+from app.records import OracleKind, ProjectState, ReasonsShown, Role
 from app.services import accounts, projects
 from tests.factories import make_project
 from tests.service.web import HTMX, Web, make_history, token_of, web
@@ -85,6 +85,56 @@ def test_a_round_is_run_on_demand_but_only_one_at_a_time(web: Web, admin: Admin)
     assert admin.send(path).status_code == 303
     response = admin.send(path)
     assert response.status_code == 409 and "under way already" in response.text
+
+
+def class_fields(web: Web, project_id: int) -> dict[str, str]:
+    with web.database.transaction() as session:
+        return {known.name: f"class.{known.id}" for known in projects.classes_of(session, project_id)}
+
+
+def keys_now(web: Web, project_id: int) -> list[str | None]:
+    with web.database.transaction() as session:
+        return [known.key for known in projects.classes_of(session, project_id)]
+
+
+def test_keys_are_changed_and_the_form_comes_back_with_them(web: Web, admin: Admin) -> None:
+    project_id = make_history(web)
+    fields = class_fields(web, project_id)
+    page = admin.client.get(f"/projects/{project_id}").text
+    assert all(f'name="{field}"' in page for field in fields.values()) and 'name="action.skip" value="s"' in page
+    sent = {fields["0"]: "1", fields["1"]: "0", fields["2"]: "", "action.skip": "J", "other": "x"}
+    response = admin.send(f"/projects/{project_id}/keys", HTMX, **sent)
+    assert response.status_code == 200 and "Saved." in response.text and "<!doctype" not in response.text
+    assert 'name="action.skip" value="j"' in response.text
+    assert keys_now(web, project_id) == ["1", "0", None]
+    assert admin.send(f"/projects/{project_id}/keys", **sent).status_code == 303
+
+
+def test_a_conflict_of_keys_is_told_and_changes_nothing(web: Web, admin: Admin) -> None:
+    project_id = make_history(web)
+    fields = class_fields(web, project_id)
+    response = admin.send(f"/projects/{project_id}/keys", HTMX, **{fields["0"]: "1", "action.skip": "2"})
+    assert response.status_code == 400 and response.headers["hx-retarget"] == "#notice"
+    assert "“1” is given to 0 and to 1; “2” is given to 2 and to Skip" in response.text
+    assert keys_now(web, project_id) == ["0", "1", "2"]
+
+
+def test_the_card_is_switched(web: Web, admin: Admin) -> None:
+    project_id = make_history(web)
+    assert admin.send(f"/projects/{project_id}/reasons", shown="never").status_code == 303
+    with web.database.transaction() as session:
+        assert projects.get(session, project_id).reasons_shown is ReasonsShown.NEVER
+    response = admin.send(f"/projects/{project_id}/reasons", HTMX, shown="always")
+    assert 'value="always" checked' in response.text
+    assert admin.send(f"/projects/{project_id}/reasons", shown="perhaps").status_code == 400
+
+
+def test_annotators_neither_see_nor_change_what_admins_choose_for_the_labeling_page(web: Web) -> None:
+    client, project_id = web.annotator(), make_history(web)
+    assert "labeling-settings" not in client.get(f"/projects/{project_id}").text
+    headers = {"X-Form-Token": token_of(client, "/")}
+    for path, data in (("keys", {"action.skip": "j"}), ("reasons", {"shown": "never"})):
+        assert client.post(f"/projects/{project_id}/{path}", data=data, headers=headers).status_code == 403
 
 
 def test_a_project_without_images_is_not_started(web: Web, admin: Admin) -> None:

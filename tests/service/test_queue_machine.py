@@ -75,6 +75,34 @@ class QueueMachine(RuleBasedStateMachine):
             assert labeling.answer(session, given).annotation_id == first.annotation_id
             session.commit()
 
+    @rule(person=people, outcome=st.sampled_from(Outcome), chosen=st.integers(0, 2), pick=st.integers(0, 10))
+    def correct(self, person: int, outcome: Outcome, chosen: int, pick: int) -> None:
+        """Correct any of one's own answers, also one that does not stand any more."""
+        with self.database.transaction() as session:
+            own = select(Annotation).where(
+                Annotation.project_id == self.project_id, Annotation.user_id == self.users[person]
+            )
+            given = session.scalars(own.order_by(Annotation.id)).all()
+            if not given:
+                return
+            old = given[pick % len(given)]
+            class_id = self.classes[chosen] if outcome is Outcome.LABEL else None
+            new = Answer(
+                client_id=uuid4(),
+                project_id=self.project_id,
+                query_id=old.query_id,
+                user_id=self.users[person],
+                outcome=outcome,
+                class_id=class_id,
+                corrects=old.client_id,
+            )
+            first = labeling.answer(session, new)
+            assert labeling.answer(session, new).annotation_id == first.annotation_id
+            kept = session.get_one(Annotation, first.annotation_id)
+            assert kept.counted == first.counted
+            assert first.counted or old.revoked_at is None or not old.counted or kept.corrects_id != old.id
+            session.commit()
+
     @rule(person=people)
     def undo(self, person: int) -> None:
         with self.database.transaction() as session:

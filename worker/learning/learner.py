@@ -50,6 +50,7 @@ def step(
     progress: Report = lambda _progress: None,
     deadline: float | None = None,
     device: torch.device | str | None = None,
+    neighbours: int = 0,
     on_pair: OnPairEpoch = lambda _epoch: None,
 ) -> StepResult:
     """Run one round on a snapshot.
@@ -66,6 +67,7 @@ def step(
         progress: called after each epoch and each chunk, in this thread.
         deadline: ``time.monotonic()`` seconds after which fitting stops with the best weights so far.
         device: where to compute; by default CUDA if there is one, else the CPU.
+        neighbours: how many of the nearest labelled images to name for each ranked row.
         on_pair: called with the pair before and after each epoch of co-training, to look at it.
     Raises:
         RecipeError: a choice that cannot work on these images, or a loss that stopped being finite.
@@ -97,7 +99,7 @@ def step(
     posterior = this.posterior(learning)
     evaluation, seconds_evaluate = this.evaluate(posterior), watch.lap()
     pool, seconds_score = this.score(posterior), watch.lap()
-    ranking = this.rank(posterior, pool, count)
+    ranking = this.rank(posterior, pool, count, neighbours)
     pseudo, report = this.label_pool(posterior, pool, ranking) if taken is None else this.keep(taken, ranking)
     return StepResult(
         weights=weights,
@@ -315,12 +317,14 @@ class _Round:
             progress=self._report_images(Stage.SCORING),
         )
 
-    def rank(self, posterior: Posterior, pool: PoolScores, count: int) -> Ranking:
+    def rank(self, posterior: Posterior, pool: PoolScores, count: int, neighbours: int = 0) -> Ranking:
         known, candidates = (
             Known(posterior, self.device, pool, self.snapshot.labelled_rows),
             self.snapshot.candidate_rows,
         )
-        ranking = rank_by_scores(self.recipe, self.inputs, candidates, known, count=count, round_number=self.number)
+        ranking = rank_by_scores(
+            self.recipe, self.inputs, candidates, known, count=count, round_number=self.number, neighbours=neighbours
+        )
         self.progress(Progress(Stage.SELECTING, len(ranking.rows), len(ranking.rows)))
         return ranking
 

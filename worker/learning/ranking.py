@@ -16,6 +16,7 @@ from worker.learning.acquisitions.random import random_scores
 from worker.learning.cold_start import plain_features, typical_positions
 from worker.learning.devices import cores_for, seeded
 from worker.learning.drawing import Draws, Mixing, draw_ranking
+from worker.learning.neighbours import Neighbours, nearest_labelled
 from worker.learning.pool import Images, Rows
 from worker.learning.posteriors import Posterior, read_all
 from worker.learning.reading import Reading
@@ -34,7 +35,7 @@ class Ranking:
     ``propensities`` [K] is the probability that a row was drawn at its rank, given those drawn before it; None when
     nothing was drawn. ``is_random`` [K] is true for a row that was drawn uniformly, not chosen by the strategy.
     ``top_classes`` and ``top_probs`` [K, 2], the likeliest class first, are None on a cold start. ``parts`` are the
-    acquisition's named numbers [K].
+    acquisition's named numbers [K]. ``neighbours`` are there if they were asked for.
     """
 
     rows: Rows
@@ -45,6 +46,7 @@ class Ranking:
     top_classes: np.ndarray | None = None
     top_probs: np.ndarray | None = None
     parts: Mapping[str, np.ndarray] = field(default_factory=dict)
+    neighbours: Neighbours | None = None
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,14 @@ class Known:
 
 
 def rank_by_scores(
-    recipe: Recipe, images_NHWC: Images, candidates: Rows, known: Known, *, count: int, round_number: int
+    recipe: Recipe,
+    images_NHWC: Images,
+    candidates: Rows,
+    known: Known,
+    *,
+    count: int,
+    round_number: int,
+    neighbours: int = 0,
 ) -> Ranking:
     """Rank candidates by the recipe's selection, with its uniform share and without near duplicates.
 
@@ -69,6 +78,7 @@ def rank_by_scores(
         known: what the network says.
         count: K, the rows to rank: the batch and its reserve.
         round_number: the same number draws the same.
+        neighbours: how many of the nearest labelled images to find for each row; that reads all labelled images.
     Raises:
         RecipeError: a selection that cannot work with this posterior.
         NotFiniteError: a score or a feature that is NaN or infinite.
@@ -110,6 +120,16 @@ def rank_by_scores(
         )
     rows = candidates[drawn.positions_K.numpy()]
     reasons = explain_rows(acquisition, known.posterior, images_NHWC, rows, device=known.device)
+    near = None
+    if neighbours and len(rows):
+        near = nearest_labelled(
+            known.posterior,
+            images_NHWC,
+            known.labelled_rows,
+            reasons.features_KD,
+            count=neighbours,
+            device=known.device,
+        )
     return Ranking(
         rows=rows,
         scores=pool.scores_N[drawn.positions_K].to(torch.float32).numpy(),
@@ -119,6 +139,7 @@ def rank_by_scores(
         top_classes=reasons.top_classes_K2.numpy(),
         top_probs=reasons.top_probs_K2.numpy(),
         parts={name: values_K.numpy() for name, values_K in reasons.parts.items()},
+        neighbours=near,
     )
 
 

@@ -35,11 +35,15 @@ class PoolScores:
 
 @dataclass(frozen=True)
 class Reasons:
-    """Why K images were chosen: the two likeliest classes, their probabilities, and the acquisition's own numbers."""
+    """Why K images were chosen: the two likeliest classes, their probabilities, and the acquisition's own numbers.
+
+    ``features_KD`` are what the network sees in them.
+    """
 
     top_classes_K2: Tensor
     top_probs_K2: Tensor
     parts: Mapping[str, Tensor]
+    features_KD: Tensor
 
 
 def score_rows(
@@ -149,7 +153,7 @@ def explain_rows(
 ) -> Reasons:
     """Read K chosen rows once more and say why they were chosen."""
     if not len(rows):
-        return Reasons(torch.empty(0, 2, dtype=torch.int64), torch.empty(0, 2), {})
+        return Reasons(torch.empty(0, 2, dtype=torch.int64), torch.empty(0, 2), {}, torch.empty(0, 0))
     reading = read_all(posterior, images_NHWC, rows, device)
     probs_K2, classes_K2 = top_two(reading.log_probs_SNC)
-    return Reasons(classes_K2, probs_K2, acquisition.parts(reading))
+    return Reasons(classes_K2, probs_K2, acquisition.parts(reading), reading.features_ND)

@@ -1,10 +1,11 @@
-"""The one condition under which pages call a query answered."""
+"""The conditions under which pages call a query answered, or answered in a certain way."""
 
 from __future__ import annotations
 
 from sqlalchemy import ColumnElement, exists
 
 from app.records import Annotation, Outcome, Query
+from app.services.queue import standing
 
 
 def is_answered(*more: ColumnElement[bool]) -> ColumnElement[bool]:
@@ -16,3 +17,8 @@ def is_answered(*more: ColumnElement[bool]) -> ColumnElement[bool]:
         Annotation.outcome != Outcome.SKIP,
         *more,
     )
+
+
+def has_answer(outcome: Outcome) -> ColumnElement[bool]:
+    """Whether somebody gave the query an answer of this kind that stands."""
+    return exists().where(Annotation.query_id == Query.id, Annotation.outcome == outcome, *standing())

@@ -25,9 +25,10 @@ from app.records import (
     Round,
     RoundReason,
     RoundState,
+    UnusableReason,
     User,
 )
-from app.services.reporting.answered import is_answered
+from app.services.reporting.answered import has_answer, is_answered
 from app.services.reporting.ledger_entries import ToldEntry, past_entries
 from app.services.reporting.listing import Thumb
 from app.services.reporting.wording import RecipeLine, recipe_lines
@@ -51,18 +52,21 @@ class QueryFilter:
     shown: Shown = Shown.ALL
     source: QuerySource | None = None
     class_id: int | None = None
+    outcome: Outcome | None = None
     after: int = 0
 
 
 @dataclass(frozen=True)
 class Given:
-    """One standing answer to a query."""
+    """One standing answer to a query; ``reason`` says why an image is unusable."""
 
     outcome: Outcome
     class_name: str | None
+    reason: UnusableReason | None
     person: str
     by_simulation: bool
     seconds_taken: float | None
+    saw_prediction: bool
 
 
 @dataclass(frozen=True)
@@ -185,6 +189,8 @@ def _conditions(wanted: QueryFilter) -> list[ColumnElement[bool]]:
         conditions.append(Query.source == wanted.source)
     if wanted.class_id is not None:
         conditions.append(is_answered(Annotation.class_id == wanted.class_id))
+    if wanted.outcome is not None:
+        conditions.append(has_answer(wanted.outcome))
     match wanted.shown:
         case Shown.ANSWERED:
             conditions.append(is_answered())
@@ -201,7 +207,9 @@ def _answers(session: Session, query_ids: Sequence[int], names: Mapping[int, str
             Annotation.query_id,
             Annotation.outcome,
             Annotation.class_id,
+            Annotation.reason,
             Annotation.seconds_taken,
+            Annotation.saw_prediction,
             User.name,
             User.role,
         )
@@ -210,9 +218,10 @@ def _answers(session: Session, query_ids: Sequence[int], names: Mapping[int, str
         .order_by(Annotation.id)
     )
     answers: dict[int, list[Given]] = defaultdict(list)
-    for query_id, outcome, class_id, seconds_taken, person, role in rows:
+    for query_id, outcome, class_id, reason, seconds_taken, saw_prediction, person, role in rows:
         name = None if class_id is None else names.get(class_id, str(class_id))
-        answers[query_id].append(Given(outcome, name, person, role is Role.ORACLE, seconds_taken))
+        by_oracle = role is Role.ORACLE
+        answers[query_id].append(Given(outcome, name, reason, person, by_oracle, seconds_taken, saw_prediction))
     return {query_id: tuple(given) for query_id, given in answers.items()}
 
 
