@@ -119,7 +119,7 @@ def test_a_form_that_is_too_large_is_refused(web: Web) -> None:
     ("path", "most"),
     [
         ("/", 4),
-        ("/projects/{id}", 14),
+        ("/projects/{id}", 15),
         ("/projects/{id}/live", 14),
         ("/projects/{id}/controls", 14),
         ("/projects/{id}/label", 3),
