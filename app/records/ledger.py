@@ -41,6 +41,7 @@ class PseudoLabel(Base):
         Index("uq_pseudo_labels_current", "image_id", unique=True, postgresql_where="superseded_at IS NULL"),
         # every entry of an image: its history, and what the foreign key above follows when a person labels it
         Index("ix_pseudo_labels_image", "image_id"),
+        Index("ix_pseudo_labels_model", "model_id"),
         Index("ix_pseudo_labels_standing", "project_id", "confidence", "id", postgresql_where="superseded_at IS NULL"),
         Index(
             "ix_pseudo_labels_past", "project_id", "superseded_at", "id", postgresql_where="superseded_at IS NOT NULL"

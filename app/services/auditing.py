@@ -83,7 +83,7 @@ def _ask(session: Session, project: Project, entry: PseudoLabel) -> Query:
         rank=last + 1,
         source=QuerySource.AUDIT,
         reserve=True,
-        parts={"top": [[entry.class_id, entry.confidence]]},
+        parts={},
         wanted_answers=1,
         open_answers=1,
     )

@@ -321,6 +321,7 @@ def upgrade() -> None:
         postgresql_where="superseded_reason = 'human label'",
     )
     op.create_index("ix_pseudo_labels_image", "pseudo_labels", ["image_id"], unique=False)
+    op.create_index("ix_pseudo_labels_model", "pseudo_labels", ["model_id"], unique=False)
     op.create_index(
         "ix_pseudo_labels_past",
         "pseudo_labels",
@@ -531,6 +532,7 @@ def downgrade() -> None:
     op.drop_index("uq_pseudo_labels_current", table_name="pseudo_labels", postgresql_where="superseded_at IS NULL")
     op.drop_index("ix_pseudo_labels_standing", table_name="pseudo_labels", postgresql_where="superseded_at IS NULL")
     op.drop_index("ix_pseudo_labels_past", table_name="pseudo_labels", postgresql_where="superseded_at IS NOT NULL")
+    op.drop_index("ix_pseudo_labels_model", table_name="pseudo_labels")
     op.drop_index("ix_pseudo_labels_image", table_name="pseudo_labels")
     op.drop_index(
         "ix_pseudo_labels_answered", table_name="pseudo_labels", postgresql_where="superseded_reason = 'human label'"

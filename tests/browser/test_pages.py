@@ -140,7 +140,7 @@ def test_a_refresh_leaves_open_what_was_opened_and_the_chart_alone(
     page.evaluate("document.querySelector('#curve canvas').dataset.first = 'yes'")
     with page.expect_response(f"**/projects/{project_id}/live"):
         page.evaluate("htmx.trigger('#live', 'querent:refresh')")
-    page.wait_for_function("!document.querySelector('#live').matches('.htmx-request')")
+    expect(page.locator("#live.htmx-request")).to_have_count(0)
     expect(page.locator("#curve-table")).to_be_visible()
     expect(page.locator("#curve canvas[data-first]")).to_be_visible()
 
