@@ -16,6 +16,7 @@ from app.database import Database
 from app.errors import BadInput
 from app.events import Bus
 from app.pages import (
+    benchmarks,
     errors,
     health,
     history,
@@ -23,6 +24,7 @@ from app.pages import (
     labeling,
     labeling_settings,
     language,
+    ledger,
     live,
     new_project,
     people,
@@ -70,9 +72,9 @@ def create_app(settings: Settings) -> FastAPI:
     for page in (sign_in, language):
         app.include_router(page.router, dependencies=[Depends(check_form_token)])
     # the role is checked before the form is read, so that nobody uploads what they may not
-    for page in (new_project, people):
+    for page in (new_project, people, benchmarks):
         app.include_router(page.router, dependencies=[Depends(current_admin), Depends(check_form_token)])
-    for page in (projects, project, live, history, labeling, labeling_settings, images):
+    for page in (projects, project, live, history, ledger, labeling, labeling_settings, images):
         app.include_router(page.router, dependencies=[Depends(current_person), Depends(check_form_token)])
     return app
 

@@ -46,6 +46,7 @@ class Settings(BaseSettings):
     )
     home: Path = Field(Path("~/.querent"), description="Folder of everything that Querent keeps on this machine.")
     storage_url: str | None = Field(None, description="Where images and weights are kept: a folder or an fsspec URL.")
+    results: Path | None = Field(None, description="Folder of benchmark results; by default `results` in QUERENT_HOME.")
     host: str = Field("127.0.0.1", description="Address that the web server listens on.")
     port: int = Field(8000, ge=0, le=65535, description="Port that the web server listens on.")
     secret_key: str | None = Field(None, description="Signs sessions; at least 32 characters. Made at first start.")
@@ -60,10 +61,10 @@ class Settings(BaseSettings):
     demo: bool = Field(True, description="Make the project of handwritten digits at first start.")
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least level that is logged.")
 
-    @field_validator("home")
+    @field_validator("home", "results")
     @classmethod
-    def _expand_home(cls, home: Path) -> Path:
-        return home.expanduser().resolve()
+    def _expand(cls, folder: Path | None) -> Path | None:
+        return None if folder is None else folder.expanduser().resolve()
 
     @field_validator("database_url")
     @classmethod
@@ -94,6 +95,11 @@ class Settings(BaseSettings):
     def storage(self) -> str:
         """Folder or URL under which blobs are kept."""
         return self.storage_url or str(self.home / "storage")
+
+    @property
+    def results_folder(self) -> Path:
+        """Folder under which benchmarks keep their results."""
+        return self.results or self.home / "results"
 
     @property
     def cache(self) -> Path:

@@ -15,6 +15,7 @@ from app.recipes import parse_recipe
 from app.records import (
     Class,
     Image,
+    Model,
     Project,
     ProjectState,
     Query,
@@ -26,7 +27,8 @@ from app.records import (
     Split,
     User,
 )
-from app.services import accounts, projects
+from app.services import accounts, ledger, projects
+from app.services.ledger import Change, Entries, Proposal
 from app.services.projects import NewProject
 from app.storage import Storage
 
@@ -137,3 +139,24 @@ def make_round(session: Session, project: Project, queries: int = 20, reserve: i
         )
     session.flush()
     return made
+
+
+def make_entries(
+    session: Session,
+    project: Project,
+    made: Round,
+    said: dict[int, int],
+    *,
+    confidence: float = 0.9,
+    rule: str = "threshold",
+) -> Change:
+    """Let a round's model label rows, given as rows with the position of their class; all that shall stand."""
+    model = session.scalar(select(Model).where(Model.round_id == made.id))
+    classes = [known.id for known in classes_of(session, project)]
+    if model is None:
+        model = Model(project_id=project.id, round_id=made.id, weights_hash="0" * 64, network={}, classes=classes)
+        session.add(model)
+        session.flush()
+    rows = sorted(said)
+    entries = Entries(rows, [classes[said[row]] for row in rows], [min(1.0, confidence + row / 1000) for row in rows])
+    return ledger.reconcile(session, project, made.number, model.id, Proposal(rule, entries))

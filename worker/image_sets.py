@@ -27,6 +27,8 @@ _SETS = {
     "cifar10": ("CIFAR10", "cifar-10-python.tar.gz"),
 }
 _DIGITS = "0123456789"
+_PHOTOS, _BACKGROUND, _CLASSES = "101_ObjectCategories", "BACKGROUND_Google", 101
+_PICTURES = {".jpg", ".jpeg", ".png", ".webp"}
 # What torchvision raises for files that are missing or cut off, and for a network that is not there.
 _FAILURES = (RuntimeError, OSError, ValueError, AssertionError, EOFError, pickle.UnpicklingError)
 
@@ -38,6 +40,15 @@ class ImageSet:
     """A set or one half of it: ``images`` [N, H, W] grey or [N, H, W, 3] in colour, ``names`` of the classes."""
 
     images: Bytes
+    labels: list[int]
+    names: list[str]
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """A set as files of pictures of any size, with the class of each; ``names`` of the classes."""
+
+    paths: list[Path]
     labels: list[int]
     names: list[str]
 
@@ -63,6 +74,31 @@ def read_torchvision(name: str, folder: Path) -> list[ImageSet]:
         return _load(name, folder)
     except _FAILURES:  # not there, packed, or left half-unpacked by a process that was killed
         return _fetch(name, folder)
+
+
+def list_caltech101(folder: Path) -> ImageFiles:
+    """Return the photos of Caltech-101's 101 classes, which come undivided; the background class is left out.
+
+    They lie as torchvision and the published archive lay them: ``caltech101/101_ObjectCategories`` or
+    ``caltech-101/101_ObjectCategories`` within the folder, or that folder itself, with a folder for each class.
+
+    Raises:
+        BadInput: the photos are not there, or not of all classes; names the folder and the remedy.
+    """
+    places = [folder / part / _PHOTOS for part in ("caltech101", "caltech-101", "")]
+    place = next((place for place in places if place.is_dir()), places[0])
+    names = sorted(entry.name for entry in place.iterdir() if _is_class(entry)) if place.is_dir() else []
+    if len(names) != _CLASSES:
+        found = f"{len(names)} of its {_CLASSES} classes" if names else "none of its photos"
+        remedy = f"unpack 101_ObjectCategories.tar.gz to {place}, or name the folder above it with --data"
+        raise BadInput("Caltech101", f"{found} are in {folder}", remedy)
+    by_class = [sorted(path for path in (place / name).iterdir() if path.suffix in _PICTURES) for name in names]
+    labels = [label for label, paths in enumerate(by_class) for _ in paths]
+    return ImageFiles([path for paths in by_class for path in paths], labels, names)
+
+
+def _is_class(entry: Path) -> bool:
+    return entry.is_dir() and entry.name != _BACKGROUND and not entry.name.startswith(".")
 
 
 def _load(name: str, folder: Path, *, download: bool = False) -> list[ImageSet]:

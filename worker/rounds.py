@@ -22,6 +22,7 @@ from app.errors import QuerentError
 from app.recipes import Recipe, parse_recipe
 from app.records import Image, QuerySource
 from app.services import projects, rounds, snapshots
+from app.services.ledger import Entries, Proposal
 from app.services.locks import lock_project
 from app.services.rounds import FittedModel, RankedImage, RoundResult
 from app.services.snapshots import SnapshotRows
@@ -31,6 +32,7 @@ from worker.arrays import PoolArrays, channels_of, hashes_by_row, read_table, wr
 from worker.exclusive import exclusively
 from worker.learning.evaluation import Evaluation
 from worker.learning.learner import Progress, Snapshot, StepResult, step
+from worker.learning.pseudo_labelers import PseudoLabels
 from worker.learning.ranking import Ranking
 
 log = logging.getLogger(__name__)
@@ -103,7 +105,7 @@ class RoundRunner:
                 number=begun.number,
                 recipe=recipe,
                 overlap=project.overlap,
-                rows=snapshots.read_snapshot(session, project, class_ids),
+                rows=snapshots.read_snapshot(session, project, class_ids, with_ledger=recipe.labels_by_itself),
                 hashes=hashes_by_row(session, project_id),
                 channels=channels,
                 array_path=self._arrays.path(project, recipe.image_side, channels),
@@ -164,6 +166,8 @@ class RoundRunner:
             metrics=_metrics(result),
             model=model,
             scores_hash=self._storage.put(_score_file(work.rows.candidates, result.scores)),
+            proposal=_proposal(work, result.pseudo),
+            pseudo_report={"learned_from": len(work.rows.pseudo), **result.pseudo_report},
         )
 
     def _ranked_images(self, work: _Work, ranking: Ranking) -> list[RankedImage]:
@@ -240,7 +244,25 @@ def _snapshot(images_NHWC: np.ndarray, rows: SnapshotRows) -> Snapshot:
         candidate_rows=_int64(rows.candidates),
         test_rows=_int64(row for row, _ in rows.test),
         test_labels=_int64(index_of[class_id] for _, class_id in rows.test),
+        pseudo=PseudoLabels(
+            _int64(rows.pseudo.rows),
+            _int64(index_of[class_id] for class_id in rows.pseudo.class_ids),
+            np.asarray(rows.pseudo.confidences, np.float32),
+        ),
+        is_drawn_N=np.array([row in rows.drawn for row, _ in rows.labelled], bool),
+        is_spent=rows.is_spent,
     )
+
+
+def _proposal(work: _Work, pseudo: PseudoLabels | None) -> Proposal:
+    """Return what shall stand in the ledger: nothing after a round without a network."""
+    if not work.recipe.labels_by_itself:
+        return Proposal()
+    said = PseudoLabels.none() if pseudo is None else pseudo
+    class_ids = [work.rows.class_ids[index] for index in said.labels.tolist()]
+    confidences = np.clip(said.confidences, 0.0, 1.0)  # rounding may leave a sum of chances just above 1
+    entries = Entries(said.rows.tolist(), class_ids, confidences.tolist())
+    return Proposal(work.recipe.pseudo_labeler.name, entries)
 
 
 def _int64(values: Any) -> np.ndarray:
@@ -280,6 +302,7 @@ def _metrics(result: StepResult) -> dict[str, Any] | None:
         "best_epoch": result.fit.best_epoch,
         "stopped_by": result.fit.stopped_by.value,
         "validation_accuracy": result.fit.validation_accuracy,
+        "mean_pool_entropy": result.mean_pool_entropy,
     }
     return fitted | ({} if result.evaluation is None else _tested(result.evaluation))
 

@@ -22,7 +22,7 @@ def benchmark(context: typer.Context) -> None:
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PACKAGE_ROOT), environment.get("PYTHONPATH")]))
     environment["OMP_NUM_THREADS"] = "1"  # each run computes on one core; several run side by side
     # -P: a folder called worker where the command is typed is not ours
-    command = [sys.executable, "-P", "-m", "worker.benchmark", *context.args]
+    command = [sys.executable, "-P", "-m", "worker.benchmark", "--results", str(settings.results_folder), *context.args]
     sys.stdout.flush()
     # In this process's place rather than as its child, so that signals, the terminal and the exit code are its own.
     os.execve(sys.executable, command, environment)  # noqa: S606 - the command is our own

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy.orm import Session
 
+from app.services.reporting.ledger_summary import LedgerSummary
 from app.services.reporting.listing import ProjectCard, list_projects
 from app.services.reporting.overview import Overview, project_overview
 
@@ -65,6 +66,8 @@ def _lines(found: Overview) -> Iterator[tuple[str, str]]:
     if latest is not None:
         accuracy = _accuracy(latest.accuracy, latest.low, latest.high)
         yield "test accuracy", f"{accuracy} after round {latest.round_number}, with {latest.labels} labels"
+    if found.ledger.is_shown:
+        yield "automatic", _ledger(found.ledger)
     if found.round_now is not None and (found.round_now.is_open or found.round_now.error):
         told = f": {found.round_now.error}" if found.round_now.error else ""
         yield "round", f"{found.round_now.number} {found.round_now.state.value}{told}"
@@ -80,6 +83,21 @@ def _accuracy(accuracy: float | None, low: float | None, high: float | None) -> 
     if accuracy is None or low is None or high is None:
         return "not measured"
     return f"{accuracy:.1%} ({low:.1%} to {high:.1%})"
+
+
+def _ledger(ledger: LedgerSummary) -> str:
+    told = f"{ledger.standing} labels of models stand"
+    if ledger.last is not None and ledger.last.threshold is not None:
+        told += f", threshold {ledger.last.threshold:.1%}"
+    elif ledger.last is not None and ledger.last.why is not None:
+        told += f" ({ledger.last.why})"
+    drawn, picked = ledger.drawn, ledger.picked
+    if drawn.count:
+        precision = _accuracy(drawn.share, drawn.low, drawn.high)
+        told += f"; precision {precision}, {drawn.right} of {drawn.count} drawn uniformly"
+    if picked.count:
+        told += f"; {picked.right} of {picked.count} right among those that were chosen"
+    return told
 
 
 def _card_json(card: ProjectCard) -> dict[str, Any]:
@@ -115,6 +133,7 @@ def _overview_json(found: Overview) -> dict[str, Any]:
         "test_accuracy": None if latest is None else latest.accuracy,
         "test_accuracy_low": None if latest is None else latest.low,
         "test_accuracy_high": None if latest is None else latest.high,
+        "ledger": _ledger_json(found.ledger),
         "import": None
         if now is None
         else {
@@ -126,4 +145,22 @@ def _overview_json(found: Overview) -> dict[str, Any]:
             "error": now.error,
             "failures": [{"name": name, "reason": reason} for name, reason in now.failures],
         },
+    }
+
+
+def _ledger_json(ledger: LedgerSummary) -> dict[str, Any]:
+    last, drawn, picked = ledger.last, ledger.drawn, ledger.picked
+    return {
+        "standing": ledger.standing,
+        "added": 0 if last is None else last.added,
+        "withdrawn": 0 if last is None else last.withdrawn,
+        "threshold": None if last is None else last.threshold,
+        "reason": None if last is None else last.why,
+        "drawn": drawn.count,
+        "drawn_right": drawn.right,
+        "precision": drawn.share,
+        "precision_low": drawn.low,
+        "precision_high": drawn.high,
+        "picked": picked.count,
+        "picked_right": picked.right,
     }

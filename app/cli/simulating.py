@@ -130,7 +130,7 @@ def _learned(database: Database, project_id: int, seen: int, worker: WorkerAtHan
             seen = found.number
             if found.state is RoundState.FAILED:
                 raise Unavailable(f"round {found.number}", str(found.error).rstrip("."), "mend that and try again")
-            if found.metrics is not None:
+            if "epochs" in (found.metrics or {}):
                 yield _row(found)
         if is_settled and not ended:
             return

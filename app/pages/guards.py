@@ -18,6 +18,20 @@ CONTENT_POLICY = "; ".join(
         "font-src 'self'",
     )
 )
+# For a page that shows a document of ours in a frame.
+FRAMING_POLICY = f"{CONTENT_POLICY}; frame-src 'self'"
+# For a document that brings its own styles and pictures: it runs nothing, sends nothing, and is no page of this site.
+DOCUMENT_POLICY = "; ".join(
+    (
+        "sandbox",
+        "default-src 'none'",
+        "style-src 'unsafe-inline'",
+        "img-src data:",
+        "form-action 'none'",
+        "base-uri 'none'",
+        "frame-ancestors 'self'",
+    )
+)
 SECURITY_HEADERS = {
     "Content-Security-Policy": CONTENT_POLICY,
     "X-Content-Type-Options": "nosniff",

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
-from app.pages.paths import LARGEST_ID, Before, ProjectId, RoundNumber
+from app.pages.paths import Before, ProjectId, RoundNumber, read_id
 from app.pages.shell import Wired, render
 from app.records import Outcome, QuerySource
 from app.services import projects
@@ -43,7 +43,7 @@ def round_page(
 
     ``label`` is the id of a class or the name of an outcome that gives none.
     """
-    wanted = QueryFilter(show, _source(source), _class_id(label), _outcome(label), after)
+    wanted = QueryFilter(show, _source(source), read_id(label), _outcome(label), after)
     with wired.database.transaction() as session:
         project = projects.get(session, project_id)
         detail = round_detail(session, project_id, number, wanted)
@@ -68,7 +68,3 @@ def _source(text: str) -> QuerySource | None:
 
 def _outcome(text: str) -> Outcome | None:
     return Outcome(text) if text in set(Outcome) else None
-
-
-def _class_id(text: str) -> int | None:
-    return int(text) if text.isdecimal() and int(text) <= LARGEST_ID else None

@@ -20,7 +20,14 @@ from app.services.reporting.overview import Overview, project_overview
 router = APIRouter()
 
 Field = Annotated[str, Form(max_length=100)]
-STAGES = ("fitting", "evaluating", "scoring", "selecting")
+STAGES = {
+    "decoding": "Decoding images",  # those that are new
+    "reading": "Reading features",  # of a frozen trunk
+    "fitting": "Fitting",
+    "evaluating": "Evaluating",
+    "scoring": "Scoring",
+    "selecting": "Selecting",
+}
 
 
 @router.get("/projects/{project_id}")

@@ -128,7 +128,14 @@ def _recipe(typed: Mapping[str, str], errors: dict[str, str]) -> Recipe | None:
             given[size.name] = size.parse(typed[size.name], size.name)
         except RecipeError as error:
             errors[size.name] = message_of(error)
-    return parse_recipe(given) if len(errors) == before else None
+    if len(errors) > before:
+        return None
+    try:
+        return parse_recipe(given)
+    except RecipeError as error:  # choices that cannot work together
+        group, _, parameter = error.subject.partition(".")
+        errors[f"{group}.{given[group]['name']}.{parameter}" if parameter else group] = message_of(error)
+        return None
 
 
 def _pick(group: Group, typed: Mapping[str, str], errors: dict[str, str]) -> dict[str, Any]:

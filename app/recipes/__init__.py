@@ -10,6 +10,7 @@ from app.recipes.choices import Choice, Group, Parameter, ParameterKind, Value
 from app.recipes.fittings import FITTINGS
 from app.recipes.networks import NETWORKS
 from app.recipes.posteriors import POSTERIORS
+from app.recipes.pseudo_labelers import PSEUDO_LABELERS
 from app.recipes.reading import GROUPS, SIZES, Pick, Recipe, parse_pick, parse_recipe, posterior_samples
 from app.recipes.selections import SELECTIONS
 
@@ -19,6 +20,7 @@ __all__ = [
     "GROUPS",
     "NETWORKS",
     "POSTERIORS",
+    "PSEUDO_LABELERS",
     "SELECTIONS",
     "SIZES",
     "Choice",

@@ -75,7 +75,8 @@ class Parameter:
 class Choice:
     """One named way of doing a group's work, with what a person needs to know to choose it.
 
-    ``least_samples`` is the fewest posterior samples that it can work with.
+    ``least_samples`` is the fewest posterior samples that it can work with. ``goes_on`` says of a pseudo-labeler that
+    rounds go on by themselves when the budget is spent, as long as it adds labels.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Choice:
     when: str
     parameters: tuple[Parameter, ...] = ()
     least_samples: int = 1
+    goes_on: bool = False
 
 
 @dataclass(frozen=True)

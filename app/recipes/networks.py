@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from app.recipes.choices import Choice, Group, number, one_of
+from app.recipes.choices import Choice, Group, number, one_of, switch
 
 _FIRST_WEIGHTS = one_of(
     "weights", ("none", "imagenet"), "Begin from new weights, or from those published for ImageNet."
+)
+
+_FEATURE_DROPOUT = number(
+    "dropout", 0.0, 0.0, 0.9, "Share of features silenced while fitting; above 0 for the posterior mc_dropout."
 )
 
 NETWORKS = Group(
@@ -18,7 +22,10 @@ NETWORKS = Group(
             "Three convolutions with batch-norm, a hidden layer of 512 and dropout; learns small pictures on a CPU.",
             "Warm-started active learning on MNIST and CIFAR-10 (source A)",
             "Digits, icons and other small images; the default.",
-            (number("dropout", 0.5, 0.0, 0.9, "Share of hidden units silenced while fitting."),),
+            (
+                number("dropout", 0.5, 0.0, 0.9, "Share of hidden units silenced while fitting."),
+                switch("batch_norm", True, "Normalise after each convolution; without, it learns slowly."),
+            ),
         ),
         Choice(
             "softmax_regression",
@@ -41,7 +48,7 @@ NETWORKS = Group(
             "Residual network of 18 layers; up to 64 pixels its first layer keeps the resolution.",
             "He et al. 2016; deep active learning on MNIST and CIFAR-10 (source B)",
             "Small colour photos with a GPU, or larger ones with published weights.",
-            (_FIRST_WEIGHTS,),
+            (_FIRST_WEIGHTS, _FEATURE_DROPOUT),
         ),
         Choice(
             "resnet50",
@@ -49,7 +56,7 @@ NETWORKS = Group(
             "Residual network of 50 layers and 2,048 features; up to 64 pixels its first layer keeps the resolution.",
             "He et al. 2016; pre-trained networks (source D)",
             "Photos with published weights and a GPU.",
-            (_FIRST_WEIGHTS,),
+            (_FIRST_WEIGHTS, _FEATURE_DROPOUT),
         ),
         Choice(
             "efficientnet_b0",

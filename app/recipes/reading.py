@@ -13,15 +13,20 @@ from app.recipes.choices import Group, Parameter, Value, integer, listed, number
 from app.recipes.fittings import FITTINGS
 from app.recipes.networks import NETWORKS
 from app.recipes.posteriors import POSTERIORS
+from app.recipes.pseudo_labelers import PSEUDO_LABELERS, check_held_out, check_pair
 from app.recipes.selections import SELECTIONS
 
-GROUPS: tuple[Group, ...] = (NETWORKS, POSTERIORS, ACQUISITIONS, SELECTIONS, FITTINGS)
+GROUPS: tuple[Group, ...] = (NETWORKS, POSTERIORS, ACQUISITIONS, SELECTIONS, FITTINGS, PSEUDO_LABELERS)
 
 SIZES: tuple[Parameter, ...] = (
     integer("batch_size", 20, 1, 10_000, "Images asked about in one round."),
     integer("seed_set", 20, 1, 10_000, "First images, asked about before there is a network."),
     integer("image_side", 16, 4, 512, "Pixels per side at which the network sees the images."),
-    one_of("cold_start", ("random", "clusters"), "First images: drawn, or the most typical of each cluster of pixels."),
+    one_of(
+        "cold_start",
+        ("random", "clusters"),
+        "First images: drawn, or the most typical of each cluster of alike images.",
+    ),
     number(
         "random_share", 0.1, 0.0, 1.0, "Share of the queries drawn uniformly, as a fair sample; 0 for published runs."
     ),
@@ -76,6 +81,7 @@ class Recipe:
     acquisition: Pick
     selection: Pick
     fitting: Pick
+    pseudo_labeler: Pick
     batch_size: int
     seed_set: int
     image_side: int
@@ -93,6 +99,16 @@ class Recipe:
                     f"{pick.name} compares {least} or more posterior samples and {self.posterior.name} has {samples}"
                 )
                 raise RecipeError(group.name, reason, f"use another {group.name}, or as posterior: {_sampling()}")
+        given = self.pseudo_labeler.parameters
+        is_baseline = (self.acquisition.name, self.selection.name) == ("random", "top_k")
+        draws = self.cold_start == "random" or self.random_share > 0 or is_baseline
+        check_held_out(given.get("way"), float(given.get("held_out", 0.0)), draws)
+        check_pair(self.pseudo_labeler.name, self.posterior.name, samples, self.fitting.name)
+
+    @property
+    def labels_by_itself(self) -> bool:
+        """Whether the network labels images too: a pseudo-labeler other than ``none`` was chosen."""
+        return self.pseudo_labeler.name != PSEUDO_LABELERS.choices[0].name
 
     def as_json(self) -> dict[str, Any]:
         """Return the recipe as JSON that ``parse_recipe`` reads back to an equal recipe."""

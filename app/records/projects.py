@@ -78,6 +78,11 @@ class Project(Base):
     classes: Mapped[list[Class]] = relationship(order_by="Class.position", viewonly=True)
 
     @property
+    def is_spent(self) -> bool:
+        """Whether the labels left do not cover the answers that one image wants."""
+        return self.budget - self.labels_used < self.overlap
+
+    @property
     def shows_reasons(self) -> bool:
         """Whether people may see why an image is asked, which tells what the network believes."""
         if self.reasons_shown is ReasonsShown.WHEN_ALONE:

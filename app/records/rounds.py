@@ -37,6 +37,7 @@ class RoundReason(StrEnum):
     BATCH_ANSWERED = "batch answered"
     LABELS_CHANGED = "labels changed"
     MORE_TO_ASK = "more to ask"  # more images or a larger budget
+    AUTOMATIC_LABELS = "automatic labels"  # the network goes on from its own when the budget is spent
     ASKED_BY_ADMIN = "asked by admin"
 
 
@@ -47,6 +48,7 @@ class QuerySource(StrEnum):
     ACQUISITION = "acquisition"  # by the recipe's strategy
     RANDOM = "random"  # uniformly, as a fair sample
     TEST = "test"  # a test image without a known label
+    AUDIT = "audit"  # picked by an admin who looked through the ledger: no fair sample
 
 
 class Round(Base):
@@ -92,8 +94,9 @@ class Query(Base):
 
     __tablename__ = "queries"
     __table_args__ = (
-        UniqueConstraint("round_id", "image_id"),
         UniqueConstraint("round_id", "rank"),
+        # an admin may ask again about what the ranking asked already
+        Index("uq_queries_ranked_once", "round_id", "image_id", unique=True, postgresql_where="source <> 'audit'"),
         Index("uq_queries_one_open", "image_id", unique=True, postgresql_where="closed_at IS NULL"),
         Index("ix_queries_claimable", "project_id", "reserve", "rank", "id", postgresql_where="open_answers > 0"),
         Index("ix_queries_unanswered", "project_id", "round_id", postgresql_where="closed_at IS NULL"),

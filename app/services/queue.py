@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, delete, exists, func, select, update
+from sqlalchemy import ColumnElement, and_, delete, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from app.records import Annotation, Image, Lease, Outcome, PseudoLabel, Query
+from app.records import Annotation, Image, Lease, Outcome, PseudoLabel, Query, QuerySource
+from app.records.ledger import HUMAN_LABEL, UNSURE, UNUSABLE
 from app.services.clock import now
 from app.services.locks import lock_query
 
@@ -24,6 +25,19 @@ def standing() -> tuple[ColumnElement[bool], ...]:
 def awaits_review() -> ColumnElement[bool]:
     """Return the condition that somebody was unsure about an image."""
     return exists().where(Annotation.image_id == Image.id, Annotation.outcome == Outcome.UNSURE, *standing())
+
+
+def drawn_by_chance() -> ColumnElement[bool]:
+    """Return the condition that a query asks about a uniform draw from the pool.
+
+    That is the random share of each round and of the seed set, or the whole seed set if the cold start draws it; the
+    query says so itself. What an admin picks from the ledger is no fair sample: the label of the model was seen, and
+    all of it comes from where a model is sure.
+    """
+    drawn_seed = and_(
+        Query.source == QuerySource.SEED, Query.parts["acquisition"].as_string().is_not_distinct_from("random")
+    )
+    return or_(Query.source == QuerySource.RANDOM, drawn_seed)
 
 
 def open_elsewhere(session: Session, query: Query) -> int | None:
@@ -57,7 +71,9 @@ def settle(session: Session, query: Query) -> None:
     else:
         query.closed_at = None
         query.open_answers = 0 if query.superseded_at is not None else open_answers
-    _resolve(session, query, unusable=unusable, settled=query.closed_at is not None and not elsewhere)
+    unsure = any(outcome is Outcome.UNSURE for _, outcome in of_image)
+    settled = query.closed_at is not None and not elsewhere
+    _resolve(session, query, unusable=unusable, unsure=unsure, settled=settled)
     session.flush()
 
 
@@ -91,8 +107,11 @@ def supersede(session: Session, project_id: int) -> None:
     session.expire_all()
 
 
-def _resolve(session: Session, query: Query, *, unusable: bool, settled: bool) -> None:
-    """Write the image's label once nobody is asked about it: the class most people gave, the earliest among equals."""
+def _resolve(session: Session, query: Query, *, unusable: bool, unsure: bool, settled: bool) -> None:
+    """Write the image's label once nobody is asked about it: the class most people gave, the earliest among equals.
+
+    Whatever people decided ends the label that a model gave; taking it back leaves the image to the next round.
+    """
     image = session.get(Image, query.image_id, with_for_update={"key_share": True}, populate_existing=True)
     if image is None:
         raise RuntimeError(f"query {query.id} asks about an image that is gone")
@@ -102,11 +121,12 @@ def _resolve(session: Session, query: Query, *, unusable: bool, settled: bool) -
         .order_by(Annotation.id)
     ).all()
     label = Counter(given).most_common(1)[0][0] if given and settled else None
-    if label is not None:
+    decided = HUMAN_LABEL if label is not None else UNUSABLE if unusable else UNSURE if unsure else None
+    if decided is not None:
         session.execute(
             update(PseudoLabel)
             .where(PseudoLabel.image_id == image.id, PseudoLabel.superseded_at.is_(None))
-            .values(superseded_at=func.now(), superseded_reason="human label")
+            .values(superseded_at=func.now(), superseded_reason=decided)
         )
     image.label_class_id, image.has_human_label = label, label is not None
     if unusable:

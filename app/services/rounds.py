@@ -7,8 +7,8 @@ often its task is delivered. Whoever changes something that may make a round due
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from sqlalchemy import exists, func, or_, select
@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from app.errors import Conflict
 from app.outbox import EventKind, TaskName, announce, send_task
+from app.recipes import PSEUDO_LABELERS
 from app.records import (
     Annotation,
     Image,
@@ -31,12 +32,15 @@ from app.records import (
     RoundReason,
     RoundState,
 )
+from app.services import ledger
 from app.services.clock import now
+from app.services.ledger import Change, Proposal
 from app.services.locks import lock_project
 from app.services.queue import awaits_review, standing, supersede
 
 OPEN = (RoundState.REQUESTED, RoundState.RUNNING)
 MOST_ATTEMPTS = 3
+MOST_ROUNDS_ALONE = 100  # in a row, by a pseudo-labeler that goes on when the budget is spent
 MEASURED = ("accuracy", "accuracy_low", "accuracy_high")  # of the metrics, what open pages are told at once
 
 
@@ -63,7 +67,10 @@ class FittedModel:
 
 @dataclass(frozen=True)
 class RoundResult:
-    """Everything that a finished round writes, in one transaction."""
+    """Everything that a finished round writes, in one transaction.
+
+    ``proposal`` is what shall stand in the ledger; ``pseudo_report`` says in plain JSON how that was decided.
+    """
 
     ranking: Sequence[RankedImage]
     batch_size: int
@@ -71,6 +78,8 @@ class RoundResult:
     metrics: dict[str, Any] | None = None
     model: FittedModel | None = None
     scores_hash: str | None = None
+    proposal: Proposal = field(default_factory=Proposal)
+    pseudo_report: Mapping[str, Any] = field(default_factory=dict)
 
 
 def is_open(session: Session, project_id: int) -> bool:
@@ -83,7 +92,7 @@ def request_if_due(session: Session, project: Project, reason: RoundReason | Non
 
     That is so when there was no round yet, or when every query of the latest batch is answered (or skipped) and
     somebody answered anything since its snapshot. Whoever made room for more queries, by images or by budget, says so
-    with ``reason``; then no new answer is needed.
+    with ``reason``; then no new answer is needed. Nor is it when the budget is spent and the network goes on by itself.
     """
     session.flush()
     if project.state is not ProjectState.RUNNING or not project.image_count or is_open(session, project.id):
@@ -94,8 +103,8 @@ def request_if_due(session: Session, project: Project, reason: RoundReason | Non
     if latest.state is RoundState.FAILED or _awaits_answers(session, latest):
         return None
     if reason is None and not _answered_since(session, latest):
-        return None
-    asked = session.scalar(select(Query.id).where(Query.round_id == latest.id).limit(1))
+        return _request(session, project, RoundReason.AUTOMATIC_LABELS) if _goes_on(session, project, latest) else None
+    asked = session.scalar(select(Query.id).where(Query.round_id == latest.id, ~Query.reserve).limit(1))
     return _request(session, project, reason or (RoundReason.BATCH_ANSWERED if asked else RoundReason.LABELS_CHANGED))
 
 
@@ -169,7 +178,7 @@ def report(session: Session, round_id: int, attempt: int, progress: dict[str, An
 
 
 def finish(session: Session, round_id: int, attempt: int, result: RoundResult) -> bool:
-    """Write a round's result: metrics, model and the next queries, which replace those that nobody holds.
+    """Write a round's result: metrics, model, ledger and the next queries, which replace those that nobody holds.
 
     Returns False, writing nothing, if the round is no longer this attempt's or was deleted with its project.
     """
@@ -177,11 +186,12 @@ def finish(session: Session, round_id: int, attempt: int, result: RoundResult) -
     found = _held(session, round_id, attempt)
     if project is None or found is None:
         return False
-    if result.model is not None:
-        session.add(_model(found, result))
-    found.metrics, found.timings, found.scores_hash = result.metrics, dict(result.timings), result.scores_hash
+    model_id = _keep_model(session, found, result)
+    found.timings, found.scores_hash = dict(result.timings), result.scores_hash
     supersede(session, project.id)
     _ask(session, project, found, result)
+    change = ledger.reconcile(session, project, found.number, model_id, result.proposal)
+    found.metrics = _with_ledger(result, change)
     _end(session, found, RoundState.DONE)
     request_if_due(session, project)
     if project.oracle is OracleKind.SIMULATED:
@@ -228,6 +238,26 @@ def _answered_since(session: Session, latest: Round) -> bool:
     return session.scalar(newer.limit(1)) is not None
 
 
+def _goes_on(session: Session, project: Project, latest: Round) -> bool:
+    """Say whether the network learns from its own labels once people have given all of theirs.
+
+    That ends when a round adds nothing, or after so many in a row: a rule of ten labels a round would otherwise keep
+    the worker busy with a large pool for days. An admin may let it go on.
+    """
+    rule = project.recipe.get("pseudo_labeler", {}).get("name")
+    added = ((latest.metrics or {}).get("pseudo") or {}).get("added", 0)
+    if (
+        not added
+        or not project.is_spent
+        or not any(known.name == rule and known.goes_on for known in PSEUDO_LABELERS.choices)
+    ):
+        return False
+    other = select(func.max(Round.number)).where(
+        Round.project_id == project.id, Round.reason != RoundReason.AUTOMATIC_LABELS
+    )
+    return latest.number - (session.scalar(other) or 0) < MOST_ROUNDS_ALONE
+
+
 def _lock_project_of(session: Session, round_id: int) -> Project | None:
     """Lock the project of a round; None if both were deleted while the round ran."""
     project_id = session.scalar(select(Round.project_id).where(Round.id == round_id))
@@ -252,10 +282,10 @@ def _end(session: Session, found: Round, state: RoundState, error: str | None = 
     announce(session, found.project_id, EventKind.ROUND, number=found.number, state=state.value, **measured)
 
 
-def _model(found: Round, result: RoundResult) -> Model:
+def _keep_model(session: Session, found: Round, result: RoundResult) -> int | None:
     if result.model is None:
-        raise ValueError("a round without a fit has no model")
-    return Model(
+        return None
+    model = Model(
         project_id=found.project_id,
         round_id=found.id,
         parent_id=result.model.parent_id,
@@ -264,6 +294,18 @@ def _model(found: Round, result: RoundResult) -> Model:
         classes=result.model.classes,
         metrics=result.metrics,
     )
+    session.add(model)
+    session.flush()
+    return model.id
+
+
+def _with_ledger(result: RoundResult, change: Change) -> dict[str, Any] | None:
+    """Add what became of the ledger to a round's metrics, if the round had to do with it."""
+    is_labelling = result.proposal.rule is not None and result.model is not None
+    if not is_labelling and not change.withdrawn:
+        return result.metrics
+    told = {"rule": result.proposal.rule, "report": dict(result.pseudo_report), **asdict(change)}
+    return {**(result.metrics or {}), "pseudo": told}
 
 
 def _ask(session: Session, project: Project, found: Round, result: RoundResult) -> None:

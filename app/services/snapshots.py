@@ -9,15 +9,19 @@ from sqlalchemy import exists, func, select
 from sqlalchemy.orm import Session
 
 from app.records import Annotation, Image, Lease, Outcome, Project, Query, Split
-from app.services.queue import awaits_review, standing
+from app.services import ledger
+from app.services.ledger import Entries
+from app.services.queue import awaits_review, drawn_by_chance, standing
 
 
 @dataclass(frozen=True)
 class SnapshotRows:
     """What a round learns from: array rows and class ids, ascending by row.
 
-    ``candidates`` are the rows of the pool that may be asked about; ``unlabelled_test`` are test images without a
-    known class, which people are asked about first.
+    ``candidates`` are the rows of the pool that may be asked about, labelled by a model or not; ``unlabelled_test`` are
+    test images without a known class, which people are asked about first. ``drawn`` are the labelled rows that people
+    were asked about by a uniform draw from the pool, ``pseudo`` the labels of models that stand. ``is_spent`` says that
+    the budget covers no further image.
     """
 
     class_ids: list[int]
@@ -25,12 +29,18 @@ class SnapshotRows:
     test: list[tuple[int, int]]
     candidates: list[int]
     unlabelled_test: list[int]
+    drawn: frozenset[int]
+    pseudo: Entries
+    is_spent: bool
 
 
-def read_snapshot(session: Session, project: Project, class_ids: Iterable[int]) -> SnapshotRows:
-    """Read the labels as they are now.
+def read_snapshot(
+    session: Session, project: Project, class_ids: Iterable[int], *, with_ledger: bool = True
+) -> SnapshotRows:
+    """Read the labels as they are now, those of models only ``with_ledger``.
 
-    Test images take their imported truth, else the label that people gave; neither is ever trained on.
+    Test images take their imported truth, else the label that people gave; neither is ever trained on. Images that
+    somebody holds are no candidates; those that a model has labelled are, since a human label always wins.
     """
     of_project = Image.project_id == project.id
     known = func.coalesce(Image.true_class_id, Image.label_class_id)
@@ -64,4 +74,21 @@ def read_snapshot(session: Session, project: Project, class_ids: Iterable[int]) 
         test=[(row, class_id) for row, class_id in test],
         candidates=list(candidates),
         unlabelled_test=list(unlabelled_test),
+        drawn=_drawn(session, project.id),
+        pseudo=ledger.read_standing(session, project.id, ids) if with_ledger else Entries(),
+        is_spent=project.is_spent,
     )
+
+
+def _drawn(session: Session, project_id: int) -> frozenset[int]:
+    """Return the rows of labelled images all of whose labels answer a uniform draw from the pool."""
+    labelled = (
+        select(Image.row)
+        .join(Annotation, Annotation.image_id == Image.id)
+        .join(Query, Query.id == Annotation.query_id)
+        .where(Image.project_id == project_id, Image.has_human_label, Image.split == Split.POOL)
+        .where(Annotation.outcome == Outcome.LABEL, *standing())
+        .group_by(Image.row)
+        .having(func.bool_and(drawn_by_chance()))
+    )
+    return frozenset(session.scalars(labelled))

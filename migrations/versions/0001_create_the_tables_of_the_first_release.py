@@ -175,6 +175,7 @@ def upgrade() -> None:
                 "batch answered",
                 "labels changed",
                 "more to ask",
+                "automatic labels",
                 "asked by admin",
                 name="roundreason",
                 native_enum=False,
@@ -277,7 +278,7 @@ def upgrade() -> None:
         "pseudo_labels",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
         sa.Column("project_id", sa.BigInteger(), nullable=False),
-        sa.Column("image_id", sa.Integer(), nullable=False),
+        sa.Column("image_id", sa.BigInteger(), nullable=False),
         sa.Column("human_labelled", sa.Boolean(), nullable=False),
         sa.Column("class_id", sa.Integer(), nullable=False),
         sa.Column("model_id", sa.BigInteger(), nullable=False),
@@ -289,6 +290,10 @@ def upgrade() -> None:
         sa.CheckConstraint("confidence BETWEEN 0 AND 1", name=op.f("ck_pseudo_labels_confidence_is_a_chance")),
         sa.CheckConstraint(
             "superseded_at IS NOT NULL OR NOT human_labelled", name=op.f("ck_pseudo_labels_human_label_wins")
+        ),
+        sa.CheckConstraint(
+            "(superseded_at IS NULL) = (superseded_reason IS NULL)",
+            name=op.f("ck_pseudo_labels_superseded_for_a_reason"),
         ),
         sa.ForeignKeyConstraint(
             ["image_id", "human_labelled"],
@@ -309,9 +314,25 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_pseudo_labels")),
     )
     op.create_index(
-        "ix_pseudo_labels_project",
+        "ix_pseudo_labels_answered",
         "pseudo_labels",
-        ["project_id"],
+        ["project_id", "id"],
+        unique=False,
+        postgresql_where="superseded_reason = 'human label'",
+    )
+    op.create_index("ix_pseudo_labels_image", "pseudo_labels", ["image_id"], unique=False)
+    op.create_index("ix_pseudo_labels_model", "pseudo_labels", ["model_id"], unique=False)
+    op.create_index(
+        "ix_pseudo_labels_past",
+        "pseudo_labels",
+        ["project_id", "superseded_at", "id"],
+        unique=False,
+        postgresql_where="superseded_at IS NOT NULL",
+    )
+    op.create_index(
+        "ix_pseudo_labels_standing",
+        "pseudo_labels",
+        ["project_id", "confidence", "id"],
         unique=False,
         postgresql_where="superseded_at IS NULL",
     )
@@ -332,6 +353,7 @@ def upgrade() -> None:
                 "acquisition",
                 "random",
                 "test",
+                "audit",
                 name="querysource",
                 native_enum=False,
                 create_constraint=True,
@@ -361,7 +383,6 @@ def upgrade() -> None:
         ),
         sa.ForeignKeyConstraint(["round_id"], ["rounds.id"], name=op.f("fk_queries_round_id"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_queries")),
-        sa.UniqueConstraint("round_id", "image_id", name=op.f("uq_queries_round_id_image_id")),
         sa.UniqueConstraint("round_id", "rank", name=op.f("uq_queries_round_id_rank")),
     )
     op.create_index(
@@ -379,6 +400,9 @@ def upgrade() -> None:
         postgresql_where="closed_at IS NULL",
     )
     op.create_index("uq_queries_one_open", "queries", ["image_id"], unique=True, postgresql_where="closed_at IS NULL")
+    op.create_index(
+        "uq_queries_ranked_once", "queries", ["round_id", "image_id"], unique=True, postgresql_where="source <> 'audit'"
+    )
     op.create_table(
         "annotations",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
@@ -500,12 +524,19 @@ def downgrade() -> None:
     op.drop_index("ix_annotations_image", table_name="annotations")
     op.drop_index("ix_annotations_corrects", table_name="annotations", postgresql_where="corrects_id IS NOT NULL")
     op.drop_table("annotations")
+    op.drop_index("uq_queries_ranked_once", table_name="queries", postgresql_where="source <> 'audit'")
     op.drop_index("uq_queries_one_open", table_name="queries", postgresql_where="closed_at IS NULL")
     op.drop_index("ix_queries_unanswered", table_name="queries", postgresql_where="closed_at IS NULL")
     op.drop_index("ix_queries_claimable", table_name="queries", postgresql_where="open_answers > 0")
     op.drop_table("queries")
     op.drop_index("uq_pseudo_labels_current", table_name="pseudo_labels", postgresql_where="superseded_at IS NULL")
-    op.drop_index("ix_pseudo_labels_project", table_name="pseudo_labels", postgresql_where="superseded_at IS NULL")
+    op.drop_index("ix_pseudo_labels_standing", table_name="pseudo_labels", postgresql_where="superseded_at IS NULL")
+    op.drop_index("ix_pseudo_labels_past", table_name="pseudo_labels", postgresql_where="superseded_at IS NOT NULL")
+    op.drop_index("ix_pseudo_labels_model", table_name="pseudo_labels")
+    op.drop_index("ix_pseudo_labels_image", table_name="pseudo_labels")
+    op.drop_index(
+        "ix_pseudo_labels_answered", table_name="pseudo_labels", postgresql_where="superseded_reason = 'human label'"
+    )
     op.drop_table("pseudo_labels")
     op.drop_index("ix_models_project", table_name="models")
     op.drop_table("models")

@@ -11,6 +11,7 @@ import torch
 from tests.benchmarks import (
     bench_labeling,
     bench_learning,
+    bench_ledger,
     bench_loop,
     bench_pool,
     bench_posteriors,
@@ -28,6 +29,7 @@ def main() -> None:
     for name, measure in (
         ("web process", bench_web.figures),
         ("labeling, one person", bench_labeling.figures),
+        ("the ledger", bench_ledger.figures),
         ("the loop on digits", bench_loop.figures),
         ("learning", bench_learning.figures),
         ("whole pools", bench_pool.figures),

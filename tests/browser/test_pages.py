@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -19,12 +20,28 @@ from app.storage import Storage
 from tests.browser.chromium import ARGUMENTS, CHROMIUM
 from tests.browser.web import WebServer
 from tests.factories import PASSWORD, make_project, make_user
-from tests.service.web import fill_history
+from tests.service.web import LABELER, fill_history
+from tests.unit.benchmark.factories import make_line, make_results_folder
+from worker.benchmark.records import Folder
+from worker.benchmark.report import write_report
 
 WATCH = """document.addEventListener("securitypolicyviolation",
   event => { (window.breaches ??= []).push(event.violatedDirective) })"""
 VIEWS = [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")]
-PAGES = ("/", "/projects/{id}", "/projects/{id}/rounds", "/projects/{id}/rounds/1", "/people", "/projects/new", "/gone")
+PAGES = (
+    "/",
+    "/projects/{id}",
+    "/projects/{id}/rounds",
+    "/projects/{id}/rounds/1",
+    "/projects/{id}/ledger",
+    "/projects/{id}/ledger?show=withdrawn",
+    "/people",
+    "/projects/new",
+    "/benchmarks",
+    "/benchmarks/tiny-quick",
+    "/benchmarks/going-quick",
+    "/gone",
+)
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +56,17 @@ def browser() -> Iterator[Browser]:
 def web(servers: Settings, database: Database, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
     assert database
     started = WebServer(servers.model_copy(update={"home": tmp_path_factory.mktemp("web")}))
+    make_benchmarks(started.settings.results_folder)
     started.start()
     yield started
     started.end()
+
+
+def make_benchmarks(folder: Path) -> None:
+    """One benchmark that has ended, with its report, one that goes on and one that cannot be read."""
+    write_report(make_results_folder(folder / "tiny-quick", title="A tiny experiment with a title of some length").path)
+    make_results_folder(folder / "going-quick", seeds=1, wanted=3)
+    (make_results_folder(folder / "broken-quick").path / "experiment.json").write_text("{")
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +80,7 @@ def admin(database: Database) -> User:
 @pytest.fixture
 def project_id(web: WebServer, database: Database) -> int:
     with database.transaction() as session:
-        project = make_project(session, 60, test_images=10, storage=Storage(web.settings.storage))
+        project = make_project(session, 60, test_images=10, storage=Storage(web.settings.storage), recipe=LABELER)
         fill_history(session, project, 3)
         session.commit()
         return project.id
@@ -115,7 +140,7 @@ def test_a_refresh_leaves_open_what_was_opened_and_the_chart_alone(
     page.evaluate("document.querySelector('#curve canvas').dataset.first = 'yes'")
     with page.expect_response(f"**/projects/{project_id}/live"):
         page.evaluate("htmx.trigger('#live', 'querent:refresh')")
-    page.wait_for_function("!document.querySelector('#live').matches('.htmx-request')")
+    expect(page.locator("#live.htmx-request")).to_have_count(0)
     expect(page.locator("#curve-table")).to_be_visible()
     expect(page.locator("#curve canvas[data-first]")).to_be_visible()
 
@@ -185,15 +210,72 @@ def test_pausing_and_switching_the_oracle_change_the_page(
     expect(page.get_by_label("Wrong simulated answers")).to_have_value("5")
 
 
+def test_an_admin_corrects_an_entry_of_the_ledger_where_it_stands(
+    web: WebServer, browser: Browser, admin: User, project_id: int
+) -> None:
+    page = open_page(web, browser, admin)
+    page.goto(f"/projects/{project_id}/ledger")
+    cards = page.locator(".query")
+    before = cards.count()
+    card = page.locator(f"#{cards.first.get_attribute('id')}")
+    said = card.locator(".query-answer").inner_text()
+    other = "2" if said != "2" else "0"
+    card.get_by_text("Correct").click()
+    card.get_by_label("What it is").select_option(label=other)
+    card.get_by_role("button", name="Save").click()
+    expect(card).to_contain_text(f"A person said {other}")
+    expect(card.get_by_role("button")).to_have_count(0)
+    expect(cards).to_have_count(before)
+    page.reload()
+    expect(cards).to_have_count(before - 1)
+    page.get_by_label("Show").select_option("answered")
+    page.get_by_role("button", name="Filter").click()
+    expect(cards).to_have_count(1)
+    expect(cards).to_contain_text(f"A person said {other}")
+    page.goto(f"/projects/{project_id}")
+    expect(page.locator("#ledger")).to_contain_text("0 of 1 agreed")
+    expect(page.locator("#figures")).to_contain_text("Labels given\n1")
+    assert page.evaluate("window.breaches ?? []") == []
+
+
+def test_a_correction_that_is_refused_leaves_the_card_and_says_why(
+    web: WebServer, browser: Browser, admin: User, project_id: int, database: Database
+) -> None:
+    with database.transaction() as session:
+        project = projects.get(session, project_id)
+        project.budget = project.labels_used = 1
+        session.commit()
+    page = open_page(web, browser, admin)
+    page.goto(f"/projects/{project_id}/ledger")
+    card = page.locator(f"#{page.locator('.query').first.get_attribute('id')}")
+    card.get_by_text("Correct").click()
+    card.get_by_label("What it is").select_option(index=1)
+    card.get_by_role("button", name="Save").click()
+    expect(page.locator("#notice")).to_contain_text("Raise the budget")
+    card.get_by_label("What it is").select_option("unusable")
+    card.get_by_role("button", name="Save").click()
+    expect(card).to_contain_text("A person found the image unusable")
+
+
+def test_the_ledger_is_corrected_without_script(web: WebServer, browser: Browser, admin: User, project_id: int) -> None:
+    page = web.context(browser, admin, java_script_enabled=False).new_page()
+    page.goto(f"/projects/{project_id}/ledger")
+    before = page.locator(".query").count()
+    page.locator(".query summary").first.click()
+    page.locator(".query select").first.select_option("unsure")
+    page.locator(".query").first.get_by_role("button", name="Save").click()
+    expect(page.locator(".query")).to_have_count(before - 1)
+
+
 def test_the_form_works_without_script(web: WebServer, browser: Browser, admin: User) -> None:
     page = web.context(browser, admin, java_script_enabled=False).new_page()
     page.goto("/projects/new")
     page.get_by_label("Name", exact=True).fill(f"made plainly {uuid4().hex[:6]}")
     page.get_by_label("Handwritten digits").check()
-    page.get_by_label("Budget").fill("0")
+    page.get_by_label("Budget", exact=True).fill("0")
     page.get_by_role("button", name="Make project").click()
     expect(page.locator("#budget-error")).to_contain_text("Use a whole number from 1")
-    page.get_by_label("Budget").fill("50")
+    page.get_by_label("Budget", exact=True).fill("50")
     page.get_by_role("button", name="Make project").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("made plainly")
     page.get_by_role("button", name="Pause").or_(page.get_by_role("button", name="Start")).click()
@@ -209,3 +291,61 @@ def test_an_upload_that_is_no_zip_comes_back_with_what_was_typed(web: WebServer,
     page.get_by_role("button", name="Make project").click()
     expect(page.locator("#archive-error")).to_contain_text("pets.zip is no zip archive")
     expect(page.get_by_label("Name", exact=True)).to_have_value("pets")
+
+
+@pytest.mark.parametrize(("width", "scheme"), VIEWS)
+def test_a_report_is_accessible_and_fits(web: WebServer, browser: Browser, width: int, scheme: str) -> None:
+    page = browser.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme).new_page()  # type: ignore[arg-type]
+    page.goto((web.settings.results_folder / "tiny-quick" / "report.html").as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    found = Axe().run(page)
+    assert not found.violations_count, found.generate_report()
+
+
+def test_a_report_is_read_in_its_frame_and_alone(web: WebServer, browser: Browser, admin: User) -> None:
+    page = open_page(web, browser, admin)
+    page.goto("/benchmarks")
+    page.get_by_role("link", name="tiny-quick").click()
+    frame = page.frame_locator("iframe")
+    expect(frame.get_by_role("heading", level=1)).to_have_text("A tiny experiment with a title of some length")
+    expect(frame.get_by_role("img", name="Test accuracy over labels")).to_be_visible()
+    expect(frame.locator("body")).not_to_have_css("font-family", "Times New Roman")  # its own style is let in
+    assert page.evaluate("window.breaches ?? []") == []
+    page.get_by_role("link", name="Open the report alone").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("A tiny experiment with a title of some length")
+
+
+def test_a_report_that_was_tampered_with_runs_sends_and_fetches_nothing(
+    web: WebServer, browser: Browser, admin: User
+) -> None:
+    folder = make_results_folder(web.settings.results_folder / "evil-quick")
+    (folder.path / "report.html").write_text(
+        """<!doctype html><title>evil</title><h1 id="mark">untouched</h1>
+        <script>document.querySelector("#mark").textContent = "scripts run"</script>
+        <img src="/images/1" onerror="document.querySelector('#mark').textContent = 'handlers run'">
+        <img src="/people?seen-by-a-picture"><link rel="stylesheet" href="/people?seen-by-a-style">
+        <iframe src="/people?seen-by-a-frame"></iframe>
+        <form action="/people" method="post"><button>Add a person</button></form>"""
+    )
+    page = open_page(web, browser, admin)
+    answered = list[str]()  # Chromium tells of requests that the policy stops, too; those get no answer
+    page.on("response", lambda response: answered.append(response.url))
+    for path in ("/benchmarks/evil-quick", "/benchmarks/evil-quick/report"):
+        page.goto(path)
+        inside = page.frame_locator("iframe").first if not path.endswith("report") else page
+        expect(inside.locator("#mark")).to_have_text("untouched")
+        inside.get_by_role("button", name="Add a person").click()
+        expect(inside.locator("#mark")).to_have_text("untouched")
+    assert any(url.endswith("/report") for url in answered)
+    assert not [url for url in answered if "seen-by" in url or "/images/" in url or url.endswith("/people")]
+
+
+def test_the_list_follows_a_run_while_it_goes_on(web: WebServer, browser: Browser, admin: User) -> None:
+    folder = Folder(web.settings.results_folder / "going-quick")
+    page = open_page(web, browser, admin)
+    page.goto("/benchmarks")
+    row = page.get_by_role("row", name="going-quick")
+    expect(row).to_contain_text("6 of 18 rounds")
+    folder.add(make_line("random", 1, 10, 0.7), folder.round_details()[0])
+    expect(row).to_contain_text("7 of 18 rounds", timeout=15_000)
+    assert page.evaluate("window.breaches ?? []") == []

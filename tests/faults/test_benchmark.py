@@ -44,8 +44,8 @@ budget = { labels = 200, batch = 4 }
 """
 
 
-def start(*arguments: str | Path) -> subprocess.Popen[str]:
-    """Start the command as ``querent`` does, with the code of this folder."""
+def start(*arguments: str | Path, **variables: str) -> subprocess.Popen[str]:
+    """Start the command as ``querent`` does, with the code of this folder and these variables."""
     program = "from app.cli import main; main()"
     return subprocess.Popen(
         [sys.executable, "-c", program, "benchmark", *map(str, arguments)],
@@ -53,7 +53,7 @@ def start(*arguments: str | Path) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         cwd=ROOT,
-        env=clean_environment(),
+        env=clean_environment(**variables),
     )
 
 
@@ -100,6 +100,20 @@ def test_killed_in_the_middle_of_two_processes_it_goes_on_in_one_to_the_same_lin
     code, _, err = finish(run_tiny(tmp_path, "--jobs", "1", "--out", str(cut)))
     assert code == 0, err
     assert found(cut) == found(whole)
+
+
+def test_results_lie_in_the_folder_of_all_results_and_are_named_there(tmp_path: Path) -> None:
+    (tmp_path / "tiny.toml").write_text(TINY.replace("labels = 130", "labels = 14"))
+    home = tmp_path / "home"
+    options = ("--device", "cpu", "--jobs", "1")
+    code, said, err = finish(start("run", tmp_path / "tiny.toml", *options, QUERENT_HOME=str(home)))
+    assert code == 0, err
+    report = home / "results" / "tiny-quick" / "report.html"
+    assert str(report) in said
+    report.unlink()
+    code, said, err = finish(start("report", "tiny-quick", QUERENT_RESULTS=str(home / "results")))
+    assert code == 0, err
+    assert report.exists()
 
 
 def test_a_mistake_is_one_line_and_the_exit_code_comes_through(tmp_path: Path) -> None:

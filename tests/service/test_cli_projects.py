@@ -23,6 +23,7 @@ from app.services import accounts
 from app.settings import Settings
 from app.storage import Storage
 from tests.conftest import fresh_database
+from tests.factories import make_entries, make_project, make_round
 from tests.processes import QUERENT, clean_environment
 from worker import imports
 
@@ -128,6 +129,21 @@ def test_what_is_given_becomes_the_project(line: Line) -> None:
     text = line("project", "show", "given").stdout
     assert "Margin" in text
     assert "epochs 30" in text
+
+
+def test_what_models_labelled_is_told_with_the_project(line: Line) -> None:
+    line("project", "list")  # makes the tables
+    database = Database(str(line.settings.database_url))
+    with database.transaction() as session:
+        project = make_project(session, recipe={"pseudo_labeler": "threshold"})
+        make_entries(session, project, make_round(session, project, queries=0), {0: 0, 1: 1})
+        session.commit()
+    database.close()
+    found = show(line, project.name)
+    expected = {"standing": 2, "drawn": 0, "precision": None, "picked": 0, "threshold": None}
+    assert isinstance(found["ledger"], dict)
+    assert expected.items() <= found["ledger"].items()
+    assert "2 labels of models stand" in line("project", "show", project.name).stdout
 
 
 def test_an_archive_is_imported_like_a_folder(line: Line, tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from tests.containers import (
 ONE_SHOT = {"migrate", "benchmark"}
 LONG_RUNNING = {"db", "redis", "web", "worker", "beat"}
 OURS = {"migrate", "web", "worker", "beat", "benchmark"}
+WITHOUT_SERVERS = {"benchmark"}
 IMAGES = ("web", "worker")
 OF_IMAGES = {"python_version": "3.11", "python_full_version": "3.11.14"}
 READ_BY_SETTINGS = {"DATABASE_URL", "REDIS_URL"} | {f"QUERENT_{name.upper()}" for name in Settings.model_fields}
@@ -80,7 +81,8 @@ def test_who_depends_on_a_one_shot_waits_for_its_end_and_on_others_for_their_hea
         for other, condition in dependencies.items():
             assert condition == ("service_completed_successfully" if other in ONE_SHOT else "service_healthy")
     assert set(found["migrate"]) == {"db", "redis"}
-    assert all("migrate" in found[name] for name in OURS - {"migrate"})
+    assert all("migrate" in found[name] for name in OURS - WITHOUT_SERVERS - {"migrate"})
+    assert all(not found[name] for name in WITHOUT_SERVERS)
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -112,9 +114,9 @@ def test_the_settings_accept_the_environment_of_each_service(name: str, monkeypa
         monkeypatch.delenv(variable, raising=False)
     for variable, value in services()[name].environment.items():
         monkeypatch.setenv(variable, value)
-    read = Settings()
-    assert read.database_url == "postgresql+psycopg://querent:a-password@db:5432/querent"
-    assert read.redis_url == "redis://redis:6379/0"
+    read, has_servers = Settings(), name not in WITHOUT_SERVERS
+    assert read.database_url == ("postgresql+psycopg://querent:a-password@db:5432/querent" if has_servers else None)
+    assert read.redis_url == ("redis://redis:6379/0" if has_servers else None)
 
 
 @pytest.mark.parametrize("variable", sorted(GIVEN))
@@ -148,11 +150,26 @@ def test_web_and_worker_share_the_storage_as_one_user_that_is_not_root() -> None
     assert f"--uid {user}" in runs("base")[0]
     assert f"--gid {group}" in runs("base")[0]
     home = image_environment("web")["QUERENT_HOME"]
-    for name in ("web", "worker", "migrate", "beat"):
+    for name in sorted(OURS):
         told = compose()["services"][name]
         assert told["volumes"] == [f"home:{home}"]
         assert "user" not in told
     assert {last(image, "VOLUME") for image in IMAGES} == {home}
+
+
+def test_the_benchmark_writes_where_the_web_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    folders = {}
+    for name in ("benchmark", "web"):
+        for variable in READ_BY_SETTINGS:
+            monkeypatch.delenv(variable, raising=False)
+        for variable, value in services()[name].environment.items():
+            monkeypatch.setenv(variable, value)
+        folders[name] = Settings().results_folder
+    assert folders["benchmark"] == folders["web"]
+    mounted = [volume.partition(":")[2] for volume in compose()["services"]["web"]["volumes"]]
+    assert any(folders["web"].is_relative_to(place) for place in mounted)
+    assert services()["benchmark"].target == "worker"
+    assert "--out" not in " ".join(services()["benchmark"].command)
 
 
 @pytest.mark.parametrize("image", IMAGES)

@@ -95,6 +95,17 @@ def test_an_uploaded_archive_lands_in_the_storage(web: Web) -> None:
         ({"source": "floppy"}, "source"),
         ({"source": "zip", "labelled": "", "classes": "only one"}, "classes"),
         ({"pool": "-1"}, "pool"),
+        # choices that cannot work together
+        ({"acquisition": "bald"}, "acquisition"),
+        (
+            {
+                "pseudo_labeler": "threshold",
+                "pseudo_labeler.threshold.way": "precision",
+                "random_share": "0",
+                "cold_start": "clusters",
+            },
+            "pseudo_labeler.threshold.way",
+        ),
     ],
 )
 def test_a_mistake_is_told_beside_its_field(changed: dict[str, str], field: str) -> None:

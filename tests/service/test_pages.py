@@ -20,7 +20,7 @@ from tests.service.web import HTMX, JSON, Web, make_history, token_of, web
 __all__ = ["web"]
 
 OPEN = {"health", "language", "sign_in"}
-ADMIN_PAGES = ("/people", "/projects/new")
+ADMIN_PAGES = ("/people", "/projects/new", "/benchmarks")
 
 
 def routes() -> Iterator[tuple[str, str]]:
@@ -119,15 +119,17 @@ def test_a_form_that_is_too_large_is_refused(web: Web) -> None:
     ("path", "most"),
     [
         ("/", 4),
-        ("/projects/{id}", 12),
-        ("/projects/{id}/live", 11),
-        ("/projects/{id}/controls", 11),
+        ("/projects/{id}", 15),
+        ("/projects/{id}/live", 14),
+        ("/projects/{id}/controls", 14),
         ("/projects/{id}/label", 3),
         ("/projects/{id}/answers", 3),
         ("/projects/{id}/rounds", 5),
-        ("/projects/{id}/rounds/1", 6),
+        ("/projects/{id}/rounds/1", 7),
+        ("/projects/{id}/ledger", 9),
         ("/people", 2),
         ("/projects/new", 1),
+        ("/benchmarks", 1),
     ],
 )
 def test_a_page_takes_few_statements_however_much_it_shows(web: Web, path: str, most: int) -> None:

@@ -6,6 +6,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from uuid import uuid4
 
 import pytest
@@ -18,7 +19,7 @@ from app.main import create_app
 from app.pages.sessions import COOKIE, Visits
 from app.records import Model, Project, Role, User
 from app.settings import Settings
-from tests.factories import classes_of, make_project, make_round, make_user
+from tests.factories import classes_of, make_entries, make_project, make_round, make_user
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it would rather have a successor of httpx
@@ -27,6 +28,7 @@ with warnings.catch_warnings():
 HTML = {"Accept": "text/html"}
 JSON = {"Accept": "application/json"}
 HTMX = {"Accept": "text/html", "HX-Request": "true"}
+LABELER: dict[str, object] = {"pseudo_labeler": "threshold"}
 TOKEN = re.compile(r'<meta name="form-token" content="([0-9a-f]{64})">')
 
 
@@ -100,14 +102,17 @@ def token_of(client: TestClient, path: str = "/people") -> str:
 def make_history(web: Web, rounds: int = 2, images: int = 60) -> int:
     """Make a project with finished rounds; return its id."""
     with web.database.transaction() as session:
-        project = make_project(session, images, test_images=10, storage=web.wiring.storage)
+        project = make_project(session, images, test_images=10, storage=web.wiring.storage, recipe=LABELER)
         fill_history(session, project, rounds)
         session.commit()
         return project.id
 
 
 def fill_history(session: Session, project: Project, rounds: int) -> None:
-    """Give a project finished rounds; all but the first fitted a network and measured an accuracy of 50%."""
+    """Give a project finished rounds; all but the first fitted a network, and labelled images that no round asks about.
+
+    They measured an accuracy of 50%.
+    """
     class_ids = [known.id for known in classes_of(session, project)]
     for number in range(rounds):
         made = make_round(session, project, queries=6, reserve=2, first_row=number * 8)
@@ -119,6 +124,11 @@ def fill_history(session: Session, project: Project, rounds: int) -> None:
                 project_id=project.id, round_id=made.id, weights_hash="0" * 64, network={}, classes=class_ids
             )
             session.add(fitted)
+            session.flush()
+            said = {row: (row + number * (row % 2)) % 3 for row in range(number * 2, 10)}
+            change = make_entries(session, project, made, {40 + row: chosen for row, chosen in said.items()})
+            report = {"threshold": 0.97, "learned_from": 8}
+            made.metrics = {**made.metrics, "pseudo": {"rule": "threshold", "report": report, **asdict(change)}}
 
 
 def _metrics(classes: int) -> dict[str, object]:

@@ -16,6 +16,7 @@ from app.recipes import (
     ACQUISITIONS,
     GROUPS,
     POSTERIORS,
+    PSEUDO_LABELERS,
     SELECTIONS,
     SIZES,
     Choice,
@@ -57,8 +58,17 @@ def picks_of(group: Group) -> st.SearchStrategy[dict[str, Any]]:
     return st.sampled_from(group.choices).flatmap(filled)
 
 
+def is_baseline(parts: dict[str, Any]) -> bool:
+    picks = [parts.get(group.name, {"name": group.choices[0].name})["name"] for group in (ACQUISITIONS, SELECTIONS)]
+    return picks == ["random", "top_k"]
+
+
 def work_together(parts: dict[str, Any]) -> bool:
-    """Whether the posterior has the samples that the others compare."""
+    """Whether the posterior has the samples that the others compare, and a precision the labels to be measured on."""
+    labeler = parts.get("pseudo_labeler", {})
+    draws = parts.get("cold_start") != "clusters" or parts.get("random_share", 0.1) > 0 or is_baseline(parts)
+    if labeler.get("way") == "precision" and not (labeler.get("held_out", 0.2) and draws):
+        return False
     posterior = parts.get("posterior", {"name": POSTERIORS.choices[0].name})
     choice = POSTERIORS.choice(posterior["name"])
     defaults = {parameter.name: parameter.default for parameter in choice.parameters}
@@ -67,13 +77,26 @@ def work_together(parts: dict[str, Any]) -> bool:
     return all(group.choice(pick["name"]).least_samples <= samples for group, pick in picks)
 
 
-recipes = st.fixed_dictionaries(
-    {},
-    optional={
-        **{group.name: picks_of(group) for group in GROUPS},
-        **{size.name: values_of(size) for size in SIZES},
-    },
-).filter(work_together)
+def paired(parts: dict[str, Any]) -> dict[str, Any]:
+    """Give co-training the two networks and the fitting that it needs; by chance it would hardly ever have them."""
+    if parts.get("pseudo_labeler", {}).get("name") != "co_training":
+        return parts
+    fitting = parts.get("fitting", {})
+    fitting = fitting if fitting.get("name") == "supervised" else {"name": "supervised"}
+    return {**parts, "posterior": {"name": "committee", "members": 2}, "fitting": fitting}
+
+
+recipes = (
+    st.fixed_dictionaries(
+        {},
+        optional={
+            **{group.name: picks_of(group) for group in GROUPS},
+            **{size.name: values_of(size) for size in SIZES},
+        },
+    )
+    .map(paired)
+    .filter(work_together)
+)
 
 
 @given(recipes)
@@ -153,6 +176,52 @@ def test_an_unknown_part_is_told() -> None:
 def test_what_is_no_assignment_is_told(bad: str) -> None:
     with pytest.raises(RecipeError):
         parse_recipe(given_recipe(assignments=[bad]))
+
+
+PRECISE = [choice.name for choice in PSEUDO_LABELERS.choices if any(one.name == "way" for one in choice.parameters)]
+
+
+@pytest.mark.parametrize("name", PRECISE)
+@pytest.mark.parametrize(
+    ("parts", "subject", "remedy"),
+    [
+        ({"held_out": 0}, "pseudo_labeler.held_out", "hold out a share such as 0.2"),
+        ({"random_share": 0, "cold_start": "clusters"}, "pseudo_labeler.way", "use random_share = 0.1 or more"),
+        (
+            {"random_share": 0, "cold_start": "clusters", "acquisition": "random", "selection": "k_center"},
+            "pseudo_labeler.way",
+            "cold_start = random",
+        ),
+    ],
+)
+def test_a_precision_that_nothing_can_measure_is_told_with_its_remedy(
+    name: str, parts: dict[str, Any], subject: str, remedy: str
+) -> None:
+    own = {"held_out": parts["held_out"]} if "held_out" in parts else {}
+    others = {key: value for key, value in parts.items() if key not in own}
+    with pytest.raises(RecipeError) as told:
+        parse_recipe({**others, "pseudo_labeler": {"name": name, "way": "precision", **own}})
+    assert told.value.subject == subject
+    assert remedy in told.value.remedy
+    parse_recipe({**others, "pseudo_labeler": {"name": name, "way": "given", **own}})
+    parse_recipe({**others, "random_share": 0.1, "pseudo_labeler": {"name": name, "way": "precision"}})
+
+
+@pytest.mark.parametrize(
+    ("parts", "told"),
+    [
+        ({}, "and the posterior is plugin; use posterior = committee with posterior.members = 2"),
+        ({"posterior": "committee"}, "and the posterior is a committee of 5; use posterior = committee"),
+        ({"posterior": {"name": "laplace", "samples": 2}}, "and the posterior is laplace"),
+        (
+            {"posterior": {"name": "committee", "members": 2}, "fitting": "consistency"},
+            "and consistency does more; use fitting = supervised",
+        ),
+    ],
+)
+def test_co_training_without_a_pair_is_told_with_its_remedy(parts: dict[str, Any], told: str) -> None:
+    with pytest.raises(RecipeError, match=told):
+        parse_recipe({**parts, "pseudo_labeler": "co_training"})
 
 
 def test_options_and_assignments_go_together() -> None:

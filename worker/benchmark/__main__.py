@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
             case "run":
                 _run(given)
             case "report":
-                _report(given.folder)
+                _report(_named(given.folder, given.results))
     except QuerentError as error:
         print(f"querent: {error}", file=sys.stderr)  # noqa: T201 - this is a command
         return 1
@@ -38,6 +38,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("querent benchmark", description="Rebuild published tables with this engine.")
+    parser.add_argument(
+        "--results", type=Path, default=Path("results"), metavar="DIR", help="folder of all results; default: results"
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="list | run | report")
     commands.add_parser("list", help="name the experiments")
     run = commands.add_parser("run", help="run an experiment, or go on with it, and write its report")
@@ -47,9 +50,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--data", type=Path, default=Path("data"), help="folder of the torchvision sets; default: data")
     run.add_argument("--jobs", type=_count, metavar="J", help="runs at a time; default: a CPU core each, on CUDA one")
     run.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="default: CUDA if there is one")
-    run.add_argument("--out", type=Path, metavar="DIR", help="folder of the results; default: results/NAME-SCALE")
+    run.add_argument("--out", type=Path, metavar="DIR", help="folder of the results; default: NAME-SCALE among all")
     report = commands.add_parser("report", help="write the report of a folder of results anew")
-    report.add_argument("folder", type=Path, metavar="DIR")
+    report.add_argument("folder", type=Path, metavar="DIR", help="a folder that `run` wrote, or its name among all")
     return parser
 
 
@@ -72,7 +75,7 @@ def _run(given: argparse.Namespace) -> None:
     from worker.benchmark.runner import Plan, run
     from worker.benchmark.watching import Watch
 
-    out = given.out or Path("results") / f"{experiment.name}-{experiment.scale}"
+    out = given.out or given.results / f"{experiment.name}-{experiment.scale}"
     plan = Plan(
         experiment=experiment,
         seeds=given.seeds or experiment.seeds,
@@ -98,6 +101,11 @@ def _report(folder: Path) -> None:
     kept = Folder(folder)
     show_summary(Results.of(kept.experiment(), kept.lines()))
     print(written)  # noqa: T201 - this is a command
+
+
+def _named(folder: Path, results: Path) -> Path:
+    """Return the folder itself, or the one of this name among all results."""
+    return folder if folder.exists() or len(folder.parts) > 1 else results / folder
 
 
 def _usual_jobs(device: str) -> int:

@@ -16,10 +16,10 @@ from PIL import Image
 
 from app.errors import BadInput
 from worker.benchmark.experiment import Data, Experiment
-from worker.image_sets import ImageSet, read_digits, read_torchvision
+from worker.image_sets import ImageSet, list_caltech101, read_digits, read_torchvision
 from worker.learning.devices import stable_seed
 from worker.learning.pool import Images, Rows
-from worker.pictures import as_array
+from worker.pictures import as_array, decode
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ def open_dataset(data: Data, side: int, data_folder: Path, cache: Path) -> Datas
 
     Raises:
         BadInput: the set's files are not there and cannot be downloaded.
+        UnreadableImage: one of them is damaged.
     """
     key = {"name": data.name, "repeats": data.repeats, "noise": data.noise, "side": side}
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
@@ -73,7 +74,7 @@ def open_dataset(data: Data, side: int, data_folder: Path, cache: Path) -> Datas
 
 
 def _build(folder: Path, data: Data, side: int, data_folder: Path) -> None:
-    parts = [read_digits()] if data.name == "digits" else read_torchvision(data.name, data_folder)
+    parts = _read(data.name, side, data_folder)
     train, tests = parts[0], parts[1:]
     images = [_at_side(part, side) for part in parts]
     labels = [np.asarray(part.labels, np.int64) for part in parts]
@@ -85,6 +86,19 @@ def _build(folder: Path, data: Data, side: int, data_folder: Path) -> None:
     fresh = folder / f"about.{os.getpid()}"
     fresh.write_text(json.dumps(about))
     fresh.replace(folder / "about.json")
+
+
+def _read(name: str, side: int, data_folder: Path) -> list[ImageSet]:
+    """Return the set in one part, or its training and its test half."""
+    match name:
+        case "digits":
+            return [read_digits()]
+        case "caltech101":
+            files = list_caltech101(data_folder)
+            pictures = [as_array(decode(path.read_bytes(), str(path)), side, channels=3) for path in files.paths]
+            return [ImageSet(np.stack(pictures), files.labels, files.names)]
+        case _:
+            return read_torchvision(name, data_folder)
 
 
 def repeated(images_NHWC: Images, repeats: int, noise: float) -> Images:
@@ -176,6 +190,17 @@ def draw_seed_set(dataset: Dataset, pool_rows: Rows, experiment: Experiment, see
     if min(len(rows) for rows in by_class) < each:
         raise _too_few(experiment, "seed_set.count", "a class has too few images in the pool", "use less")
     return np.stack(by_class, axis=1).ravel()
+
+
+def is_fair_draw(dataset: Dataset, pool_rows: Rows, experiment: Experiment) -> bool:
+    """Say whether the seed set that is drawn is a fair sample of the pool.
+
+    As many of each class are one only of a pool that has nearly as many of each: none twice as often as another.
+    """
+    if experiment.seed_set.draw == "uniform":
+        return True
+    counts = np.bincount(dataset.labels_N[pool_rows], minlength=dataset.class_count)
+    return bool(counts.max() <= 2 * counts.min())
 
 
 def _at_side(part: ImageSet, side: int) -> Images:

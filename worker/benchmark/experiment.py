@@ -43,7 +43,7 @@ class Data(_Table):
     With a ``rare_class``, the pool holds ``rare_share`` of it and otherwise the other classes as they come.
     """
 
-    name: Literal["digits", "mnist", "fashionmnist", "cifar10"]
+    name: Literal["digits", "mnist", "fashionmnist", "cifar10", "caltech101"]
     repeats: Annotated[int, Field(ge=1, le=20)] = 1
     noise: Share = 0.0
     rare_class: Annotated[int, Field(ge=0)] | None = None
@@ -65,11 +65,15 @@ class SeedSet(_Table):
 
 
 class Budget(_Table):
-    """Labels in all, how many a round asks for, and of how many images, drawn anew each round, it chooses them."""
+    """Labels in all, how many a round asks for, and of how many images, drawn anew each round, it chooses them.
+
+    ``extra_rounds`` follow when all labels are given, for arms that label images by themselves.
+    """
 
     labels: Count
     batch: Count
     candidates: Count | None = None
+    extra_rounds: Annotated[int, Field(ge=0)] = 0
 
 
 class Oracle(_Table):
@@ -79,11 +83,19 @@ class Oracle(_Table):
 
 
 class Arm(_Table):
-    """One way of learning and asking; ``labels = "all"`` fits once to the whole pool, as an upper bound."""
+    """One way of learning and asking; ``labels = "all"`` fits once to the whole pool, as an upper bound.
+
+    ``candidates`` takes the place of the budget's for this arm. An arm that is not ``compared`` learns otherwise than
+    the baseline, so that its distance from it says nothing about asking; it is shown and not judged.
+    ``against`` names an arm that this one is held against beside the baseline, such as the same without pseudo-labels.
+    """
 
     name: Name
     recipe: dict[str, Any] = {}
     labels: Literal["budget", "all"] = "budget"
+    candidates: Count | None = None
+    compared: bool = True
+    against: Name | None = None
 
 
 class Metric(StrEnum):
@@ -92,6 +104,13 @@ class Metric(StrEnum):
     TEST_ACCURACY = "test_accuracy"
     TEST_NLL = "test_nll"
     MEAN_ENTROPY = "mean_entropy"
+
+
+class Picture(StrEnum):
+    """Pictures of the pool that a report shows if it is asked to; what they need is kept at the end of each run."""
+
+    CENTROIDS = "centroids"
+    CONFIDENCES = "confidences"
 
 
 class Published(_Table):
@@ -129,10 +148,15 @@ class Experiment(_Table):
     baseline: Name = "random"
     targets: tuple[Share, ...] = Field((0.9, 0.95, 0.98), strict=False)
     published: tuple[Published, ...] = Field((), strict=False)
+    pictures: tuple[Annotated[Picture, Field(strict=False)], ...] = Field((), strict=False)
 
     def arm(self, name: str) -> Arm:
         """Return the arm of this name."""
         return next(arm for arm in self.arms if arm.name == name)
+
+    def candidates_of(self, name: str) -> int | None:
+        """Return of how many images, drawn anew each round, an arm chooses; None for the whole pool."""
+        return self.arm(name).candidates or self.budget.candidates
 
     def recipe_of(self, arm: Arm, seed: int, *, first: bool = False) -> Recipe:
         """Return the recipe of one run of an arm, for its first round or any later one.
@@ -145,6 +169,10 @@ class Experiment(_Table):
         sizes = {"batch_size": self.budget.batch, "seed_set": self.seed_set.count, "seed": seed}
         return parse_recipe({**given, **sizes})
 
+    def labels_by_itself(self, arm: Arm) -> bool:
+        """Return whether an arm has a pseudo-labeler, and images that nobody labelled."""
+        return arm.labels == "budget" and self.recipe_of(arm, 0).pseudo_labeler.name != "none"
+
     @property
     def image_side(self) -> int:
         """Pixels per side at which all arms see the images."""
@@ -152,8 +180,9 @@ class Experiment(_Table):
 
     def conditions(self) -> dict[str, Any]:
         """Return what must not change while runs are added to one folder: everything but words and seeds."""
-        words = {"title", "description", "notes", "seeds", "targets", "published", "baseline"}
-        return self.model_dump(mode="json", exclude=words)
+        words = {"title", "description", "notes", "seeds", "targets", "published", "baseline", "pictures"}
+        exclude: dict[str, Any] = dict.fromkeys(words, True) | {"arms": {"__all__": {"compared"}}}
+        return self.model_dump(mode="json", exclude=exclude)
 
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -279,6 +308,9 @@ def _check_arms(experiment: Experiment, file: str) -> None:
             )
     sides = set()
     for arm in experiment.arms:
+        if arm.against is not None and arm.against not in names:
+            where, reason = f"{file}, arm {arm.name}, against", f"no arm is called {arm.against!r}"
+            raise BadInput(where, reason, f"use one of {', '.join(names)}")
         for key, given in (("recipe", experiment.recipe), ("first_fit", experiment.first_fit), (arm.name, arm.recipe)):
             for size in (size.name for size in SIZES if size.name in given and size.name in _SET_BY_RUNS):
                 raise BadInput(f"{file}, {key}.{size}", "a run sets it", f"use {_SET_BY_RUNS[size]}")
@@ -296,6 +328,8 @@ def _check_sizes(experiment: Experiment, file: str) -> None:
     if budget.labels < count:
         reason = f"{budget.labels} labels do not cover the seed set of {count}"
         raise BadInput(f"{file}, budget.labels", reason, "allow more, or make the seed set smaller")
-    if budget.candidates is not None and budget.candidates < budget.batch:
-        reason = f"a batch of {budget.batch} cannot be chosen of {budget.candidates}"
-        raise BadInput(f"{file}, budget.candidates", reason, "allow more, or ask for fewer")
+    wanted = {f"arm {arm.name}, candidates": arm.candidates for arm in experiment.arms}
+    for key, candidates in ({"budget.candidates": budget.candidates} | wanted).items():
+        if candidates is not None and candidates < budget.batch:
+            reason = f"a batch of {budget.batch} cannot be chosen of {candidates}"
+            raise BadInput(f"{file}, {key}", reason, "allow more, or ask for fewer")

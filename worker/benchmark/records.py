@@ -14,15 +14,16 @@ import shutil
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from app.errors import BadInput, Conflict, NotFound
 from worker.benchmark.experiment import Experiment, parse_experiment
 from worker.learning.pool import Rows
+from worker.learning.pseudo_labelers import PseudoLabels
 
 
 @dataclass(frozen=True, order=True)
@@ -35,7 +36,11 @@ class RunKey:
 
 @dataclass(frozen=True)
 class RoundLine:
-    """The figures of one round, measured on the test images; ``labels`` are the oracle's alone."""
+    """The figures of one round, measured on the test images; ``labels`` are the oracle's alone.
+
+    ``pseudo_labels`` are those that the network learned from too. ``mean_entropy`` is that of the test images,
+    ``mean_pool_entropy`` that of the candidates; None where asking read none of them.
+    """
 
     experiment: str
     arm: str
@@ -50,6 +55,7 @@ class RoundLine:
     seconds_fit: float
     seconds_score: float
     seconds_select: float
+    mean_pool_entropy: float | None = None
 
     @property
     def key(self) -> tuple[str, int, int]:
@@ -59,7 +65,12 @@ class RoundLine:
 
 @dataclass(frozen=True)
 class RoundDetail:
-    """What else a round found: how the fit went, per-class figures, what was asked next and what was answered."""
+    """What else a round found: how the fit went, per-class figures, what was asked next and what was answered.
+
+    Of the ``pseudo_labels`` that the network learned from, ``pseudo_right`` are the truth; ``pseudo_report`` says how
+    those of the next round were chosen. ``pair`` has what ``worker.benchmark.pairs`` saw of the epochs of co-training.
+    What has a default was not yet kept when older results were written.
+    """
 
     arm: str
     seed: int
@@ -76,6 +87,14 @@ class RoundDetail:
     precisions: list[float | None]
     confusion: list[list[int]]
     asked_rows: list[int]
+    pseudo_labels: int = 0
+    pseudo_right: int = 0
+    pseudo_report: dict[str, Any] = field(default_factory=dict)
+    mean_pool_entropy: float | None = None
+    pair: list[dict[str, Any]] = field(default_factory=list)
+    brier: float | None = None
+    roc_auc: float | None = None
+    roc_aucs: list[float | None] = field(default_factory=list)
 
     @property
     def key(self) -> tuple[str, int, int]:
@@ -83,15 +102,36 @@ class RoundDetail:
         return self.arm, self.seed, self.round
 
 
+Line = TypeVar("Line", RoundLine, RoundDetail)
+
+
 @dataclass(frozen=True)
 class RunState:
-    """Where a run is: rounds ended, rows labelled and the oracle's answers in their order, weights if they go on."""
+    """Where a run is: rounds ended, rows labelled and the oracle's answers in their order, weights if they go on.
+
+    ``is_drawn`` says which of the rows were drawn uniformly; ``pseudo`` are the labels of models that stand.
+    """
 
     round: int
     rows: Rows
     answers: Rows
+    is_drawn: np.ndarray
     parent: bytes | None
     is_done: bool
+    pseudo: PseudoLabels = field(default_factory=PseudoLabels.none)
+
+
+# Of runs that were made before there were any.
+_NO_PSEUDO_LABELS = {f"pseudo_{name}": getattr(PseudoLabels.none(), name) for name in ("rows", "labels", "confidences")}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the latest command asked of a folder: seeds, the rounds that a run of each arm takes, the classes' names."""
+
+    seeds: int
+    rounds: dict[str, int]
+    class_names: list[str]
 
 
 class Folder:
@@ -135,7 +175,7 @@ class Folder:
                 raise Conflict(str(self.path), reason, "give another --out, or delete that folder")
         for log in (self.results, self.details):
             _drop_half_line(log)
-        _write(kept, json.dumps(experiment.model_dump(mode="json"), indent=2).encode())
+        write_whole(kept, json.dumps(experiment.model_dump(mode="json"), indent=2).encode())
 
     def experiment(self) -> Experiment:
         """Return the experiment whose results lie here.
@@ -152,6 +192,15 @@ class Folder:
         except json.JSONDecodeError as error:
             raise BadInput(str(kept), f"it is no JSON ({error})", "run the experiment into another folder") from error
 
+    def want(self, wanted: Wanted) -> None:
+        """Remember what the runs to come are asked for, so that others can tell what is missing."""
+        write_whole(self.path / "wanted.json", json.dumps(asdict(wanted)).encode())
+
+    def wanted(self) -> Wanted | None:
+        """Return what the latest command asked for; None for results that are older than this file."""
+        kept = self.path / "wanted.json"
+        return Wanted(**json.loads(kept.read_text())) if kept.exists() else None
+
     def note(self, machine: dict[str, Any]) -> None:
         """Remember on what the runs were made."""
         _append(self.path / "machines.jsonl", machine)
@@ -162,22 +211,19 @@ class Folder:
         Raises:
             BadInput: a line that holds something else.
         """
-        names = [field.name for field in fields(RoundLine)]
         found: dict[tuple[str, int, int], RoundLine] = {}
-        for number, table in enumerate(_read(self.results), 1):
-            missing = [name for name in names if name not in table]
-            if missing:
-                where = f"{self.results}, line {number}"
-                raise BadInput(where, f"it has no {', '.join(missing)}", "delete that line and run again")
-            line = RoundLine(**{name: table[name] for name in names})
+        for line in _read_as(RoundLine, self.results):
             found.setdefault(line.key, line)
         return [found[key] for key in sorted(found)]
 
     def round_details(self) -> list[RoundDetail]:
-        """Return the details of every round once, by arm, seed and round."""
+        """Return the details of every round once, by arm, seed and round.
+
+        Raises:
+            BadInput: a line that holds something else.
+        """
         found: dict[tuple[str, int, int], RoundDetail] = {}
-        for table in _read(self.details):
-            detail = RoundDetail(**table)
+        for detail in _read_as(RoundDetail, self.details):
             found.setdefault(detail.key, detail)
         return [found[key] for key in sorted(found)]
 
@@ -190,9 +236,12 @@ class Folder:
         """Return where a run is, None if it has not ended a round."""
         path = self._state_path(key)
         try:
-            with np.load(path) as file:
-                parent = file["parent"].tobytes() or None
-                return RunState(int(file["round"]), file["rows"], file["answers"], parent, bool(file["is_done"]))
+            with np.load(path) as opened:
+                file = {**_NO_PSEUDO_LABELS, "is_drawn": np.zeros(len(opened["rows"]), np.bool_), **opened}
+            parent = file["parent"].tobytes() or None
+            pseudo = PseudoLabels(file["pseudo_rows"], file["pseudo_labels"], file["pseudo_confidences"])
+            arrays = (file["rows"], file["answers"], file["is_drawn"])
+            return RunState(int(file["round"]), *arrays, parent, bool(file["is_done"]), pseudo)
         except (FileNotFoundError, KeyError, ValueError, zipfile.BadZipFile):
             return None  # not there, or cut off: the run begins anew and finds the same
 
@@ -204,10 +253,14 @@ class Folder:
             round=state.round,
             rows=state.rows,
             answers=state.answers,
+            is_drawn=state.is_drawn,
+            pseudo_rows=state.pseudo.rows,
+            pseudo_labels=state.pseudo.labels,
+            pseudo_confidences=state.pseudo.confidences,
             parent=np.frombuffer(state.parent or b"", np.uint8),
             is_done=state.is_done,
         )
-        _write(self._state_path(key), buffer.getvalue())
+        write_whole(self._state_path(key), buffer.getvalue())
 
     def tidy(self) -> None:
         """Delete what can be built again."""
@@ -215,6 +268,18 @@ class Folder:
 
     def _state_path(self, key: RunKey) -> Path:
         return self.path / "state" / f"{key.arm}.{key.seed}.npz"
+
+
+def _read_as(kind: type[Line], path: Path) -> Iterator[Line]:
+    """Read every line as a dataclass; what it does not know is left out, what it lacks takes its default."""
+    known = fields(kind)
+    needed = [one.name for one in known if one.default is MISSING and one.default_factory is MISSING]
+    for number, table in enumerate(_read(path), 1):
+        missing = [name for name in needed if name not in table]
+        if missing:
+            where = f"{path}, line {number}"
+            raise BadInput(where, f"it has no {', '.join(missing)}", "delete that line and run again")
+        yield kind(**{one.name: table[one.name] for one in known if one.name in table})
 
 
 def _read(path: Path) -> Iterator[dict[str, Any]]:
@@ -245,7 +310,8 @@ def _drop_half_line(path: Path) -> None:
             file.truncate(file.read().rfind(b"\n") + 1)
 
 
-def _write(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file so that nobody ever sees a part of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f"{path.name}.{os.getpid()}")
     fresh.write_bytes(data)

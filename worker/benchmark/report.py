@@ -4,19 +4,49 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from app.errors import NotFound
+from worker.benchmark.drawing import Plot
 from worker.benchmark.experiment import Experiment
+from worker.benchmark.ledger import ledger_tables, ledger_verdicts
+from worker.benchmark.pair_report import pair_tables, pair_verdicts
 from worker.benchmark.plots import draw_all
 from worker.benchmark.records import Folder
 from worker.benchmark.results import Results
-from worker.benchmark.tables import Cell, Table, all_tables
+from worker.benchmark.table import Cell, Table
+from worker.benchmark.tables import all_tables
+from worker.benchmark.verdicts import Headline, headlines, points, verdicts
 
 TEMPLATE = "report.html"
+# What stands together: pictures and tables by name, where there are any. A star stands for the rest of a name.
+_SECTIONS = (
+    ("Accuracy over labels", ("accuracy", "difference"), ("summary", "areas", "guard", "targets")),
+    ("Against published figures", (), ("published",)),
+    ("Calibration", ("nll", "ece", "entropy"), ("calibration",)),
+    ("Pseudo-labels", (), ("beside", "ledger")),
+    ("Co-training", ("co_training",), ("co_training",)),
+    ("The rare class", ("rare_class",), ("rare_class",)),
+    ("Classes", ("confusion-*",), ("per_class", "confusion")),
+    ("The pool", ("centroids", "confidences"), ()),
+    ("Time", ("times",), ("times",)),
+    ("Every round", (), ("curves",)),
+)
+
+
+@dataclass(frozen=True)
+class Section:
+    """Pictures and tables about one matter."""
+
+    title: str
+    plots: tuple[Plot, ...]
+    tables: tuple[Table, ...]
 
 
 def write_report(path: Path) -> Path:
@@ -33,23 +63,27 @@ def write_report(path: Path) -> Path:
     results = Results.of(experiment, folder.lines(), folder.round_details())
     if not results.curves:
         raise NotFound(str(path), "no round of this experiment has ended yet", "run it first")
-    tables = all_tables(results)
+    tables = [*all_tables(results), *ledger_tables(results), *pair_tables(results)]
     for table in tables:
         table.write(path)
     by_name = {table.name: table for table in tables}
-    plots = draw_all(results, by_name, path)
+    wanted = folder.wanted()
+    plots = draw_all(results, by_name, path, wanted.class_names if wanted else [])
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    environment.filters["shown"] = _shown
+    environment.filters.update(shown=_shown, points=points, words=_words)
     text = environment.get_template(TEMPLATE).render(
         experiment=experiment,
         protocol=_protocol(experiment),
-        progress=_progress(results),
         machines=_machines(path),
-        verdicts=list(verdicts(results, by_name["summary"], by_name["guard"])),
-        plots=plots,
-        tables=[table for table in tables if table.name != "confusion"],
+        headlines=[
+            *headlines(results, wanted),
+            *(Headline("With and without pseudo-labels", text) for text in ledger_verdicts(results)),
+            *(Headline("Co-training", text) for text in pair_verdicts(results)),
+        ],
+        verdicts=verdicts(results),
+        sections=list(_sections(plots, by_name)),
         recipes=list(_recipes(experiment)),
     )
     target = path / "report.html"
@@ -59,33 +93,12 @@ def write_report(path: Path) -> Path:
     return target
 
 
-def verdicts(results: Results, summary: Table, guard: Table) -> Iterator[str]:
-    """Say of each arm in one sentence how it did against the baseline, losses as plainly as wins."""
-    baseline = results.experiment.baseline
-    at = {column: place for place, column in enumerate(summary.columns)}
-    for row in summary.rows:
-        values = {column: row[place] for column, place in at.items()}
-        if values["area_difference"] is None:
-            continue
-        sides = (values["difference_low"], values["difference_high"])
-        interval = f" [{_points(sides[0])}, {_points(sides[1])}]" if sides[0] is not None else ""
-        verdict = "not told apart from"
-        if isinstance(sides[0], float) and isinstance(sides[1], float):
-            verdict = "better than" if sides[0] > 0 else "worse than" if sides[1] < 0 else verdict
-        yield (
-            f"{values['arm']} is {verdict} {baseline}: {_points(values['area_difference'])} points{interval} on "
-            f"average over the budget, {_points(values['best_difference'])} at best (at {values['best_at_labels']} "
-            f"labels), {_points(values['worst_difference'])} at worst (at {values['worst_at_labels']} labels)."
-        )
-    losers = sorted({str(row[0]) for row in guard.rows})
-    if losers:
-        yield f"More than one point below {baseline} at some budget: {', '.join(losers)} (table below)."
-    elif results.compared():
-        yield f"No arm is more than one point below {baseline} at any budget."
-
-
-def _points(share: Cell) -> str:
-    return f"{100 * float(share or 0.0):+.2f}"
+def _sections(plots: list[Plot], tables: dict[str, Table]) -> Iterator[Section]:
+    for title, pictures, names in _SECTIONS:
+        drawn = tuple(plot for pattern in pictures for plot in plots if fnmatchcase(plot.name, pattern))
+        told = tuple(tables[name] for name in names if name in tables)
+        if drawn or told:
+            yield Section(title, drawn, told)
 
 
 def _shown(cell: Cell) -> str:
@@ -102,27 +115,29 @@ def _shown(cell: Cell) -> str:
             return str(cell)
 
 
+def _words(text: str) -> Markup:
+    """Set what stands between backticks as code."""
+    code = Markup("<code>{}</code>")
+    return Markup("").join(code.format(part) if odd % 2 else part for odd, part in enumerate(text.split("`")))
+
+
 def _protocol(experiment: Experiment) -> str:
     data, splits, budget = experiment.data, experiment.splits, experiment.budget
-    words = [f"{data.name}, pool of {splits.pool or 'all'} and {splits.test or 'all'} test images"]
+    sizes = [f"{count:,}" if count else "all" for count in (splits.pool, splits.test)]
+    words = [f"{data.name}, pool of {sizes[0]} and {sizes[1]} test images"]
     if data.repeats > 1:
         words.append(f"{data.repeats} copies with noise of {data.noise:g}")
     if data.rare_class is not None:
         words.append(f"class {data.rare_class} is {data.rare_share:.1%} of the pool")
-    words.append(f"seed set of {experiment.seed_set.count} ({experiment.seed_set.draw.replace('_', ' ')})")
-    words.append(f"batches of {budget.batch} up to {budget.labels} labels")
+    words.append(f"seed set of {experiment.seed_set.count:,} ({experiment.seed_set.draw.replace('_', ' ')})")
+    words.append(f"batches of {budget.batch:,} up to {budget.labels:,} labels")
+    if budget.extra_rounds:
+        words.append(f"then {budget.extra_rounds} rounds without, for arms that label by themselves")
     if budget.candidates is not None:
-        words.append(f"chosen of {budget.candidates} drawn each round")
+        words.append(f"chosen of {budget.candidates:,} drawn each round")
     if experiment.oracle.noise:
         words.append(f"{experiment.oracle.noise:.0%} of the answers wrong")
     return ", ".join(words) + "."
-
-
-def _progress(results: Results) -> str:
-    seeds = {arm: len(found) for arm, found in results.curves.items()}
-    missing = [arm.name for arm in results.experiment.arms if arm.name not in seeds]
-    text = ", ".join(f"{arm} {count}" for arm, count in seeds.items())
-    return f"Seeds with results: {text}." + (f" Not run: {', '.join(missing)}." if missing else "")
 
 
 def _machines(path: Path) -> list[str]:
@@ -142,7 +157,8 @@ def _recipes(experiment: Experiment) -> Iterator[tuple[str, str]]:
     for name, recipe in parts.items():
         own = _listed({key: value for key, value in recipe.items() if key not in shared and key != "seed"})
         is_all = " (all labels of the pool)" if experiment.arm(name).labels == "all" else ""
-        yield name, (own or "nothing of its own") + is_all
+        of = experiment.arm(name).candidates
+        yield name, (own or "nothing of its own") + is_all + (f", chosen of {of:,} drawn each round" if of else "")
     if experiment.first_fit:
         yield "first fit", _listed(_flat(experiment.first_fit))
 

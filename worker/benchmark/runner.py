@@ -23,8 +23,8 @@ import torch
 from app.errors import BadInput, QuerentError, Unavailable
 from worker.benchmark.datasets import Dataset, divide, open_dataset
 from worker.benchmark.experiment import Experiment
-from worker.benchmark.records import Folder, RunKey
-from worker.benchmark.running import Report, RunProgress, run_arm
+from worker.benchmark.records import Folder, RunKey, Wanted
+from worker.benchmark.running import Report, RunProgress, rounds_expected, run_arm
 from worker.learning.devices import at_most_cores, pick_device
 
 LOOK_SECONDS = 0.1
@@ -76,6 +76,8 @@ def run(plan: Plan, report: Report) -> Folder:
         dataset = open_dataset(experiment.data, experiment.image_side, plan.data, folder.cache)
         for seed in range(plan.seeds):
             divide(dataset, experiment, seed)  # told before anything is run
+        rounds = {arm.name: rounds_expected(experiment, arm.name) for arm in experiment.arms}
+        folder.want(Wanted(plan.seeds, rounds, list(dataset.class_names)))
         folder.note(_machine(plan))
         if plan.jobs == 1:
             with at_most_cores(1):

@@ -1,107 +1,97 @@
-"""From the lines of a benchmark to its tables: what stands in the CSV files and in the report."""
+"""From the lines of a benchmark to the tables about its arms: ends, areas, losses, targets, time, curves."""
 
 from __future__ import annotations
 
-import csv
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
-from worker.benchmark.records import RoundDetail, RoundLine
-from worker.benchmark.results import Curve, Results
-from worker.benchmark.statistics import (
-    area_under_curve,
-    labelling_efficiency,
-    labels_to_target,
-    mean_interval,
-    median_labels,
-    paired_difference,
-)
+import numpy as np
+
+from worker.benchmark.class_tables import confusion, per_class, rare_class
+from worker.benchmark.published_tables import calibration, published
+from worker.benchmark.records import RoundDetail
+from worker.benchmark.results import Results
+from worker.benchmark.statistics import mean_interval, median_labels
+from worker.benchmark.table import Cell, Row, Table, bounds
+from worker.learning.curves import area_under_curve, labelling_efficiency, labels_to_target
+from worker.learning.devices import stable_seed
 
 BELOW = 0.01  # an arm this far below the baseline at any budget is told of
-
-Cell = str | int | float | None
-
-
-@dataclass(frozen=True)
-class Table:
-    """One table: ``name`` is its file's; cells hold plain numbers, shares from 0 to 1."""
-
-    name: str
-    title: str
-    explanation: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
-
-    def write(self, folder: Path) -> None:
-        """Write the table as a CSV file; what is not known is left empty."""
-        with (folder / f"{self.name}.csv").open("w", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(self.columns)
-            writer.writerows(self.rows)
 
 
 def all_tables(results: Results) -> list[Table]:
     """Return every table of a report, those that would be empty left out."""
-    makers = (summary, guard, targets, published, times, curves, rare_class, confusion)
+    makers = (
+        summary, areas, guard, targets, published, calibration, per_class, confusion, rare_class, times, curves,
+    )  # fmt: skip
     return [table for table in (make(results) for make in makers) if table.rows or table.name == "guard"]
 
 
 def summary(results: Results) -> Table:
-    """Return where each arm ended, its area, and its best and worst moment against the baseline."""
-    rows: list[tuple[Cell, ...]] = []
+    """Return where each arm ended."""
+    rows: list[Row] = []
     for arm in results.curves:
         last = results.labels(arm)[-1]
         accuracy = mean_interval(results.at(arm, last, lambda line: line.test_accuracy))
-        areas = {seed: _area(curve) for seed, curve in results.curves[arm].items()}
-        area = mean_interval(list(areas.values()))
-        row: list[Cell] = [arm, accuracy.count, last, accuracy.value, accuracy.low, accuracy.high]
-        row += [mean_interval(results.at(arm, last, figure)).value for figure in (_nll, _ece)]
-        rows.append((*row, area.value, area.low, area.high, *_against(results, arm, areas)))
+        figures = (results.mean_at(arm, last, lambda line: line.test_nll), results.mean_at(arm, last, lambda x: x.ece))
+        kept = results.last_details(arm)
+        others = (_mean([detail.brier for detail in kept]), _mean([detail.roc_auc for detail in kept]))
+        rows.append((arm, accuracy.count, last, *bounds(accuracy), *figures, *others))
     return Table(
         "summary",
         "Where each arm ended",
-        f"Mean over seeds with 95% interval (Student's t). The area is the mean accuracy over the budget. Differences "
-        f"are to {results.experiment.baseline}, paired by seed.",
+        "Mean over the seeds that came so far, with 95% interval (Student's t). NLL in nats, expected calibration "
+        "error (15 bins), Brier score in 0 to 2, ROC area of one class against the rest, mean over classes.",
+        ("arm", "seeds", "labels", "test_accuracy", "low", "high", "test_nll", "ece", "brier", "roc_auc"),
+        tuple(rows),
+    )
+
+
+def areas(results: Results) -> Table:
+    """Return the area under each arm's learning curve, and its best and worst moment against the baseline."""
+    rows: list[Row] = []
+    for arm in results.on_budget():
+        curves = results.accuracy_curves(arm).values()
+        area = mean_interval([area_under_curve(curve, curve.labels_R[0], curve.labels_R[-1]) for curve in curves])
+        rows.append((arm, area.count, *bounds(area), *_against(results, arm)))
+    baseline = results.experiment.baseline
+    return Table(
+        "areas",
+        "Area under the learning curve",
+        f"The mean test accuracy over the labels of a run, mean over seeds with 95% interval. Differences are to "
+        f"{baseline}, paired by seed over the labels that both runs cover; best and worst are means at one budget.",
         (
-            "arm", "seeds", "labels", "test_accuracy", "low", "high", "test_nll", "ece", "area", "area_low",
-            "area_high", "area_difference", "difference_low", "difference_high", "best_difference", "best_at_labels",
-            "worst_difference", "worst_at_labels",
+            "arm", "seeds", "area", "low", "high", "difference", "difference_low", "difference_high",
+            "best_difference", "best_at_labels", "worst_difference", "worst_at_labels",
         ),
         tuple(rows),
     )  # fmt: skip
 
 
-def _against(results: Results, arm: str, areas: dict[int, float]) -> tuple[Cell, ...]:
-    if arm not in results.compared():
+def _against(results: Results, arm: str) -> Row:
+    differences = results.differences(arm) if arm in results.compared() else {}
+    if not differences:
         return (None,) * 7
-    theirs = {seed: _area(curve) for seed, curve in results.curves[results.experiment.baseline].items()}
-    seeds = sorted(areas.keys() & theirs.keys())
-    differences = results.differences(arm)
-    if not seeds or not differences:
-        return (None,) * 7
-    area = paired_difference([areas[seed] for seed in seeds], [theirs[seed] for seed in seeds])
     best = max(differences, key=lambda labels: differences[labels].value)
     worst = min(differences, key=lambda labels: differences[labels].value)
-    return area.value, area.low, area.high, differences[best].value, best, differences[worst].value, worst
+    area = bounds(results.area_difference(arm))
+    return (*area, differences[best].value, best, differences[worst].value, worst)
 
 
 def guard(results: Results) -> Table:
     """Return every arm and budget at which it is more than one point below the baseline."""
-    rows = []
+    rows: list[Row] = []
+    baseline = results.experiment.baseline
     for arm in results.compared():
         for labels, difference in results.differences(arm).items():
             if difference.value < -BELOW:
-                found = mean_interval(results.at(arm, labels, lambda line: line.test_accuracy)).value
-                base = mean_interval(
-                    results.at(results.experiment.baseline, labels, lambda line: line.test_accuracy)
-                ).value
-                rows.append((arm, labels, found, base, difference.value, difference.low, difference.high))
+                found = results.mean_at(arm, labels, lambda line: line.test_accuracy)
+                base = results.mean_at(baseline, labels, lambda line: line.test_accuracy)
+                rows.append((arm, labels, found, base, *bounds(difference)))
     return Table(
         "guard",
-        f"Losses to {results.experiment.baseline}",
-        f"Every arm and budget whose mean accuracy is more than one point below that of {results.experiment.baseline}.",
+        f"Losses to {baseline}",
+        f"Every arm and budget whose mean accuracy is more than one point below that of {baseline}, over the seeds "
+        "that both have.",
         ("arm", "labels", "test_accuracy", "baseline_accuracy", "difference", "low", "high"),
         tuple(rows),
     )
@@ -109,92 +99,82 @@ def guard(results: Results) -> Table:
 
 def targets(results: Results) -> Table:
     """Return how many labels each arm needed for each target, and how many times as many the baseline did."""
-    rows: list[tuple[Cell, ...]] = []
+    rows: list[Row] = []
     for target in results.experiment.targets:
         for arm in results.curves:
-            needed = _needed(results, arm, target)
-            reached = [labels for labels in needed.values() if labels is not None]
-            median = median_labels(list(needed.values()))
+            curves = results.accuracy_curves(arm)
+            needed = [labels_to_target(curve, target) for curve in curves.values()]
+            reached = [labels for labels in needed if labels is not None]
+            median = median_labels(needed)
             row: list[Cell] = [target, arm, len(reached), len(needed), None if math.isinf(median) else median]
             row += [min(reached, default=None), max(reached) if len(reached) == len(needed) else None]
-            rows.append((*row, *_efficiency(results, arm, needed, target)))
+            rows.append((*row, *_efficiency(results, arm, target)))
+    baseline = results.experiment.baseline
     return Table(
         "targets",
         "Labels to a target",
-        "Fewest labels at which a run was at or above the target; median over seeds, empty if half of them never were. "
-        f"Efficiency: labels that {results.experiment.baseline} needs for one of ours, with 95% bootstrap interval.",
-        ("target", "arm", "reached", "seeds", "median_labels", "least", "most", "efficiency", "low", "high"),
-        tuple(rows),
-    )
-
-
-def _needed(results: Results, arm: str, target: float) -> dict[int, int | None]:
-    return {seed: labels_to_target(*_points(curve), target) for seed, curve in results.curves[arm].items()}
-
-
-def _efficiency(results: Results, arm: str, needed: dict[int, int | None], target: float) -> tuple[Cell, ...]:
-    if arm not in results.compared():
-        return None, None, None
-    theirs = _needed(results, results.experiment.baseline, target)
-    seeds = sorted(needed.keys() & theirs.keys())
-    found = labelling_efficiency([theirs[seed] for seed in seeds], [needed[seed] for seed in seeds]) if seeds else None
-    return (None, None, None) if found is None else (found.value, found.low, found.high)
-
-
-def published(results: Results) -> Table:
-    """Return every published figure beside ours at the nearest number of labels."""
-    rows = []
-    for series in results.experiment.published:
-        for labels, value in zip(series.labels, series.values, strict=True):
-            row: list[Cell] = [series.series, series.source, series.metric.value, labels, value, series.arm]
-            if series.arm is None or series.arm not in results.curves:
-                rows.append((*row, None, None, None, None, None))
-                continue
-            nearest = min(results.labels(series.arm), key=lambda ours, wanted=labels: (abs(ours - wanted), ours))  # type: ignore[misc]
-            metric = series.metric.value
-            found = mean_interval(results.at(series.arm, nearest, lambda line, name=metric: getattr(line, name)))  # type: ignore[misc]
-            rows.append((*row, nearest, found.value, found.low, found.high, found.value - value))
-    return Table(
-        "published",
-        "Published figures beside ours",
-        "Ours at the nearest number of labels, mean over seeds with 95% interval.",
+        "Labels of the first round at or above the target; median over seeds, empty if half of them never were. "
+        f"Efficiency: labels that {baseline} needs for one of ours, from mean curves read between rounds, with 95% "
+        f"bootstrap interval over seeds; at least so much where {baseline} never got there.",
         (
-            "series", "source", "metric", "labels", "published", "our_arm", "our_labels", "ours", "low", "high",
-            "difference",
+            "target", "arm", "reached", "seeds", "median_labels", "least", "most", "efficiency", "low", "high",
+            "is_least", "share_reached",
         ),
         tuple(rows),
     )  # fmt: skip
 
 
+def _efficiency(results: Results, arm: str, target: float) -> Row:
+    nothing = (None,) * 5
+    if arm not in results.compared():
+        return nothing
+    ours, theirs = results.accuracy_curves(arm), results.accuracy_curves(results.experiment.baseline)
+    seeds = sorted(ours.keys() & theirs.keys())
+    if not seeds:
+        return nothing
+    generator = np.random.default_rng(stable_seed("bootstrap"))
+    sides = [[side[seed] for seed in seeds] for side in (ours, theirs)]
+    found = labelling_efficiency(sides[0], sides[1], target, generator=generator)
+    if found is None:
+        return nothing
+    return found.ratio, found.low, found.high, "yes" if found.is_least else "no", found.share_reached
+
+
 def times(results: Results) -> Table:
-    """Return what a round of each arm takes on the clock."""
-    rows = []
+    """Return what a round of each arm takes on the clock, by stage."""
+    rows: list[Row] = []
     for arm, seeds in results.curves.items():
-        lines = [line for curve in seeds.values() for line in curve.values()]
-        parts = [sum(part) / len(lines) for part in zip(*map(_seconds, lines), strict=True)]
-        rows.append((arm, len(lines), *parts, sum(parts), sum(parts) * len(lines) / len(seeds)))
+        lines = [line for run in seeds.values() for line in run.values()]
+        parts = [
+            _mean([line.seconds_fit for line in lines]),
+            _mean([detail.seconds_evaluate for detail in _details_of(results, arm)]) or 0.0,
+            _mean([line.seconds_score for line in lines]),
+            _mean([line.seconds_select for line in lines]),
+        ]
+        whole = sum(part for part in parts if part is not None)
+        rows.append((arm, len(lines), *parts, whole, whole * len(lines) / len(seeds)))
     return Table(
         "times",
-        "Wall time",
-        "Mean seconds of a round, and seconds of a whole run, on one core; evaluating is left out.",
-        ("arm", "rounds", "fit", "score", "select", "round", "run"),
+        "Wall time by stage",
+        "Mean seconds of a round, and of a whole run, on one core: fitting, evaluating on the test images, scoring the "
+        "pool and selecting the batch.",
+        ("arm", "rounds", "fit", "evaluate", "score", "select", "round", "run"),
         tuple(rows),
     )
 
 
 def curves(results: Results) -> Table:
     """Return every learning curve, with its paired difference to the baseline."""
-    rows = []
+    rows: list[Row] = []
+    figures = (lambda line: line.test_nll, lambda line: line.ece, lambda line: line.mean_entropy)
     for arm in results.curves:
         differences = results.differences(arm) if arm in results.compared() else {}
         for labels in results.labels(arm):
             accuracy = mean_interval(results.at(arm, labels, lambda line: line.test_accuracy))
-            others = [mean_interval(results.at(arm, labels, figure)).value for figure in (_nll, _ece, _entropy)]
-            pseudo = mean_interval(results.at(arm, labels, lambda line: line.pseudo_labels)).value
-            other = differences.get(labels)
-            against = (None, None, None) if other is None else (other.value, other.low, other.high)
-            row = (arm, labels, pseudo, accuracy.count, accuracy.value, accuracy.low, accuracy.high)
-            rows.append((*row, *others, *against))
+            others = [results.mean_at(arm, labels, figure) for figure in figures]
+            pseudo = results.mean_at(arm, labels, lambda line: line.pseudo_labels)
+            row = (arm, labels, pseudo, accuracy.count, *bounds(accuracy), *others)
+            rows.append((*row, *bounds(differences.get(labels))))
     return Table(
         "curves",
         "Learning curves",
@@ -207,71 +187,10 @@ def curves(results: Results) -> Table:
     )  # fmt: skip
 
 
-def rare_class(results: Results) -> Table:
-    """Return the recall of the rare class over labels, and how many of its images were labelled."""
-    rare = results.experiment.data.rare_class
-    rows = []
-    if rare is not None:
-        found: dict[tuple[str, int], list[tuple[float, int]]] = {}
-        for detail in results.details:
-            recall = detail.recalls[rare]
-            if recall is not None:
-                at = (detail.arm, sum(detail.labels_per_class))
-                found.setdefault(at, []).append((recall, detail.labels_per_class[rare]))
-        for (arm, labels), pairs in sorted(found.items()):
-            recall_of = mean_interval([recall for recall, _ in pairs])
-            count = mean_interval([float(count) for _, count in pairs]).value
-            rows.append((arm, labels, recall_of.count, recall_of.value, recall_of.low, recall_of.high, count))
-    return Table(
-        "rare_class",
-        "The rare class",
-        "Its recall on the test images, mean over seeds with 95% interval, and how many labels it was given.",
-        ("arm", "labels", "seeds", "recall", "low", "high", "labels_of_it"),
-        tuple(rows),
-    )
+def _details_of(results: Results, arm: str) -> list[RoundDetail]:
+    return [detail for labels in results.labels(arm) for detail in results.details_at(arm, labels)]
 
 
-def confusion(results: Results) -> Table:
-    """Return the test images of every true and predicted class after each arm's last round, over all seeds."""
-    last: dict[tuple[str, int], RoundDetail] = {}
-    for detail in results.details:
-        kept = last.get((detail.arm, detail.seed))
-        if kept is None or detail.round > kept.round:
-            last[detail.arm, detail.seed] = detail
-    cells: dict[tuple[str, int, int], int] = {}
-    for detail in last.values():
-        for true, row in enumerate(detail.confusion):
-            for predicted, count in enumerate(row):
-                cells[detail.arm, true, predicted] = cells.get((detail.arm, true, predicted), 0) + count
-    return Table(
-        "confusion",
-        "Confusion after the last round",
-        "Test images by true and predicted class, over all seeds.",
-        ("arm", "true_class", "predicted_class", "images"),
-        tuple((*where, count) for where, count in sorted(cells.items())),
-    )
-
-
-def _points(curve: Curve) -> tuple[Sequence[int], Sequence[float]]:
-    labels = sorted(curve)
-    return labels, [curve[count].test_accuracy for count in labels]
-
-
-def _area(curve: Curve) -> float:
-    return area_under_curve(*_points(curve))
-
-
-def _seconds(line: RoundLine) -> tuple[float, float, float]:
-    return line.seconds_fit, line.seconds_score, line.seconds_select
-
-
-def _nll(line: RoundLine) -> float:
-    return line.test_nll
-
-
-def _ece(line: RoundLine) -> float:
-    return line.ece
-
-
-def _entropy(line: RoundLine) -> float:
-    return line.mean_entropy
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None

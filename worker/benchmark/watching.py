@@ -22,6 +22,7 @@ from worker.benchmark.results import Results
 from worker.benchmark.runner import Plan, runs_left
 from worker.benchmark.running import RunProgress, rounds_expected
 from worker.benchmark.tables import summary
+from worker.benchmark.verdicts import points, verdicts
 
 SHOW_SECONDS = 0.1
 
@@ -89,13 +90,13 @@ class Watch:
 
 
 def show_summary(results: Results) -> None:
-    """Print where each arm ended."""
-    table = Table("arm", "seeds", "labels", "test accuracy", "95% interval", "area", "against baseline", box=None)
-    made = summary(results)
-    for row in made.rows:
-        values = dict(zip(made.columns, row, strict=True))
-        interval = "" if values["low"] is None else f"{values['low']:.2%} to {values['high']:.2%}"
-        against = "" if values["area_difference"] is None else f"{100 * float(values['area_difference']):+.2f} points"
-        accuracy, area = f"{values['test_accuracy']:.2%}", f"{values['area']:.2%}"
-        table.add_row(str(row[0]), str(row[1]), str(row[2]), accuracy, interval, area, against)
+    """Print where each arm ended, and how it stands to the baseline on average over the budget."""
+    against = f"against {results.experiment.baseline}"
+    table = Table("arm", "seeds", "labels", "test accuracy", "95% interval", against, "", box=None)
+    told = {verdict.arm: verdict for verdict in verdicts(results)}
+    for arm, seeds, labels, accuracy, low, high, *_ in summary(results).rows:
+        interval = "" if low is None or high is None else f"{float(low):.2%} to {float(high):.2%}"
+        verdict = told.get(str(arm))
+        difference = (f"{points(verdict.area.value)} points", str(verdict.standing)) if verdict else ("", "")
+        table.add_row(str(arm), str(seeds), str(labels), f"{float(accuracy or 0):.2%}", interval, *difference)
     print_table(table)

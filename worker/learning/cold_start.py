@@ -1,6 +1,8 @@
-"""What can be said about images before there is a network: their pixels, and the clusters that these form."""
+"""What can be said about images before there is a network: their pixels, their edges, and the clusters of these."""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Generator, Tensor
@@ -9,12 +11,16 @@ from torch.nn import functional
 from worker.learning.pool import Images, Rows, chunk_slices, normalise, take
 from worker.learning.selections.typiclust import typiclust
 
-COMPONENTS = 40
+COMPONENTS = 20
 MOST_IMAGES = 20_000
 LARGEST_SIDE = 32
 _SPARE_DIRECTIONS = 16
 _POWER_PASSES = 4
 _ROWS_AT_ONCE = 1024
+_DIRECTIONS = 8
+_CELL_PIXELS, _LEAST_CELLS = 4, 4
+_PIXELS_BESIDE_EDGES = 0.3
+_FAINTEST_EDGE = 1e-4  # of full scale: rounding, not an edge
 
 
 def plain_features(images_NHWC: Images, rows: Rows) -> Tensor:
@@ -33,6 +39,44 @@ def plain_features(images_NHWC: Images, rows: Rows) -> Tensor:
         pixels_ND = functional.adaptive_avg_pool2d(images_NCHW, side).flatten(1)
         features_ND[part] = pixels_ND - pixels_ND.mean(1, keepdim=True)
     return features_ND
+
+
+def edge_features(images_NHWC: Images, rows: Rows) -> Tensor:
+    """Where in an image edges run in which direction: for each cell of a grid, edge strength in 8 directions.
+
+    They hardly change when a stroke is thicker or moved a little, so their clusters keep closer to classes than those
+    of pixels.
+
+    Args:
+        images_NHWC: uint8, in memory or memory-mapped.
+        rows: int64 rows to read, in this order.
+    Returns:
+        features_ND, float32, of unit length (zeros for an image without any edge); square roots of the shares, so that
+        a few strong edges do not decide alone. Cells are about 4 pixels wide at no more than 32 a side.
+    References: Dalal and Triggs 2005 (histograms of gradients); Arandjelovic and Zisserman 2012 (square roots).
+    """
+    side = min(images_NHWC.shape[1], LARGEST_SIDE)
+    cells = max(_LEAST_CELLS, side // _CELL_PIXELS)
+    features_ND = torch.empty(len(rows), _DIRECTIONS * cells**2)
+    for part in chunk_slices(len(rows), _ROWS_AT_ONCE):
+        images_NCHW = normalise(take(images_NHWC, rows[part], torch.device("cpu")))
+        grey_N1HW = functional.adaptive_avg_pool2d(images_NCHW, side).mean(1, keepdim=True)
+        shares_ND = functional.adaptive_avg_pool2d(_edges(grey_N1HW), cells).flatten(1)
+        features_ND[part] = functional.normalize(shares_ND.sqrt(), dim=1)
+    return features_ND
+
+
+def _edges(grey_N1HW: Tensor) -> Tensor:
+    """Edge strength of every pixel, shared out between the two nearest of the directions: [N, directions, H, W]."""
+    across = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]])
+    framed = functional.pad(grey_N1HW, (1, 1, 1, 1), mode="replicate")
+    slopes_N2HW = functional.conv2d(framed, torch.stack((across, across.T)).unsqueeze(1))
+    strength_N1HW = functional.threshold(slopes_N2HW.norm(dim=1, keepdim=True), _FAINTEST_EDGE, 0.0)
+    turn_N1HW = torch.atan2(slopes_N2HW[:, 1:], slopes_N2HW[:, :1]) * (_DIRECTIONS / (2 * math.pi))
+    directions_D11 = torch.arange(_DIRECTIONS)[:, None, None]
+    apart_NDHW = (turn_N1HW - directions_D11 + _DIRECTIONS / 2) % _DIRECTIONS - _DIRECTIONS / 2
+    shared_NDHW: Tensor = strength_N1HW * (1 - apart_NDHW.abs()).clamp_min(0)
+    return shared_NDHW
 
 
 def principal_components(points_ND: Tensor, count: int, generator: Generator) -> Tensor:
@@ -64,7 +108,8 @@ def principal_components(points_ND: Tensor, count: int, generator: Generator) ->
 def typical_positions(images_NHWC: Images, rows: Rows, batch: int, count: int, generator: Generator) -> Tensor:
     """Positions in ``rows`` of the images to label first: the most typical one of each of ``batch`` clusters, and on.
 
-    k-means on 40 principal components of the pixels of at most 20,000 images.
+    k-means on 20 principal components of the edges, and less of the pixels, of at most 20,000 images. Of MNIST, the
+    first 20 images then showed all ten digits in nine draws of ten; by 40 components of the pixels, in four of six.
 
     Args:
         images_NHWC: uint8, in memory or memory-mapped.
@@ -78,7 +123,13 @@ def typical_positions(images_NHWC: Images, rows: Rows, batch: int, count: int, g
     """
     shuffled = torch.randperm(len(rows), generator=generator)
     seen = shuffled[:MOST_IMAGES].sort().values
-    points_ND = principal_components(plain_features(images_NHWC, rows[seen.numpy()]), COMPONENTS, generator)
+    points_ND = principal_components(_looks(images_NHWC, rows[seen.numpy()]), COMPONENTS, generator)
     nothing_known = torch.zeros(len(seen), dtype=torch.bool)
     chosen = seen[typiclust(points_ND, nothing_known, batch, count, generator)]
     return torch.cat([chosen, shuffled[MOST_IMAGES:]])[:count]
+
+
+def _looks(images_NHWC: Images, rows: Rows) -> Tensor:
+    """Edges, and pixels for classes that differ in brightness or colour rather than in shape."""
+    pixels_ND = functional.normalize(plain_features(images_NHWC, rows), dim=1)
+    return torch.cat([edge_features(images_NHWC, rows), _PIXELS_BESIDE_EDGES * pixels_ND], dim=1)

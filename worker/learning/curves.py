@@ -2,6 +2,16 @@
 
 A curve is the test accuracy (or any other figure where more is better) of one run by its number of human labels. An arm
 is one curve a seed. All arms of an experiment share their seeds, so intervals are over pairs of runs.
+
+Conventions, which reports follow too:
+
+- **Area**: trapezoids over human labels, divided by their range, so that it is a mean accuracy. Two runs are compared
+  over the labels that both cover.
+- **Labels to a target**: those of the first round at or above it, as in published tables; what happens later does not
+  count. Several runs are summed up by their median, a run that never gets there counting as infinite.
+- **Efficiency**: from the mean curves over seeds, read as straight lines between rounds, so that a run that misses the
+  target is not left out and the size of a batch does not round the ratio. Where random never gets there, its last
+  number of labels stands in, and the ratio is at least that.
 """
 
 from __future__ import annotations
@@ -37,14 +47,14 @@ class Curve:
 class Efficiency:
     """Labels that random needs over labels that an arm needs for one accuracy: above 1 the arm is better.
 
-    ``low`` and ``high`` bound it with 95% confidence over seeds. ``is_least`` says that random never got there, so the
-    ratio is at least this; ``share_reached`` is the share of the resamples in which the arm got there, and low and high
-    are over those.
+    ``low`` and ``high`` bound it with 95% confidence over seeds; one seed alone has no bounds. ``is_least`` says that
+    random never got there, so the ratio is at least this; ``share_reached`` is the share of the resamples in which the
+    arm got there, and low and high are over those.
     """
 
     ratio: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     is_least: bool
     share_reached: float
 
@@ -57,13 +67,16 @@ def area_under_curve(curve: Curve, first: float, last: float) -> float:
         first: labels where the area begins.
         last: labels where it ends.
     Returns:
-        a mean in the unit of the accuracies, so that budgets of other lengths compare.
+        a mean in the unit of the accuracies, so that budgets of other lengths compare; with first equal to last, the
+        accuracy there.
     Raises:
         ValueError: the curve does not cover first to last, or they are not in this order.
     """
     labels_R = curve.labels_R.astype(np.float64)
-    if not labels_R[0] <= first < last <= labels_R[-1]:
+    if not labels_R[0] <= first <= last <= labels_R[-1]:
         raise ValueError(f"{first:g} to {last:g} labels: the curve goes from {labels_R[0]:g} to {labels_R[-1]:g}")
+    if first == last:
+        return float(np.interp(first, labels_R, curve.accuracies_R))
     inside = (labels_R > first) & (labels_R < last)
     at = np.concatenate([[first], labels_R[inside], [last]])
     return float(np.trapezoid(np.interp(at, labels_R, curve.accuracies_R), at) / (last - first))
@@ -95,15 +108,8 @@ def mean_curve(curves: Sequence[Curve]) -> Curve:
     Raises:
         ValueError: no curves, or none of their labels in common.
     """
-    if not curves:
-        raise ValueError("there are no curves")
-    first = max(curve.labels_R[0] for curve in curves)
-    last = min(curve.labels_R[-1] for curve in curves)
-    if first > last:
-        raise ValueError(f"the curves have no labels in common: one begins at {first:g}, one ends at {last:g}")
-    everything = np.unique(np.concatenate([curve.labels_R for curve in curves]))
-    labels_R = everything[(everything >= first) & (everything <= last)]
-    return Curve(labels_R, np.mean([np.interp(labels_R, each.labels_R, each.accuracies_R) for each in curves], axis=0))
+    labels_R, accuracies_SR = _side_by_side(curves)
+    return Curve(labels_R, accuracies_SR.mean(axis=0))
 
 
 def labelling_efficiency(
@@ -131,18 +137,24 @@ def labelling_efficiency(
         ValueError: arms of uneven length, or without curves.
     References: Beck et al. 2021 (DISTIL's labelling efficiency); Efron 1979 (percentile bootstrap).
     """
-    if len(arm) != len(random) or not arm:
-        raise ValueError(f"{len(arm)} runs cannot be paired with {len(random)} of random")
-    whole = _ratio(arm, random, target)
-    if whole is None:
+    count = len(arm)
+    if count != len(random) or not arm:
+        raise ValueError(f"{count} runs cannot be paired with {len(random)} of random")
+    draws = generator.integers(0, count, (resamples if count > 1 else 0, count))
+    # how often each seed counts: once in the first row, as drawn in the others
+    weights_BS = np.array([np.ones(count), *(np.bincount(seeds, minlength=count) for seeds in draws)]) / count
+    ours_B, theirs_B = (_labels_needed(weights_BS, runs, target) for runs in (arm, random))
+    if np.isnan(ours_B[0]):
         return None
-    ratios = list[float]()
-    for seeds in generator.integers(0, len(arm), (resamples, len(arm))):
-        drawn = _ratio([arm[seed] for seed in seeds], [random[seed] for seed in seeds], target)
-        if drawn is not None:
-            ratios.append(drawn[0])
-    low, high = np.quantile(ratios, [0.025, 0.975]) if ratios else (whole[0], whole[0])
-    return Efficiency(whole[0], float(low), float(high), whole[1], len(ratios) / resamples if resamples else 1.0)
+    is_least = bool(np.isnan(theirs_B[0]))
+    last = min(curve.labels_R[-1] for curve in random)
+    ratios_B = np.where(np.isnan(theirs_B), last, theirs_B) / ours_B
+    if count == 1:
+        return Efficiency(float(ratios_B[0]), None, None, is_least, 1.0)
+    drawn = ratios_B[1:][~np.isnan(ratios_B[1:])]
+    low, high = np.quantile(drawn, [0.025, 0.975]) if len(drawn) else (None, None)
+    share = len(drawn) / resamples if resamples else 1.0
+    return Efficiency(float(ratios_B[0]), _float(low), _float(high), is_least, share)
 
 
 def mean_pool_entropy(chunks: Iterable[np.ndarray]) -> float:
@@ -167,11 +179,26 @@ def mean_pool_entropy(chunks: Iterable[np.ndarray]) -> float:
     return total / count
 
 
-def _ratio(arm: Sequence[Curve], random: Sequence[Curve], target: float) -> tuple[float, bool] | None:
-    """Labels random needs over labels the arm needs, and whether random never got there; None if the arm never does."""
-    ours = labels_to_target(mean_curve(arm), target, between_rounds=True)
-    if ours is None:
-        return None
-    baseline = mean_curve(random)
-    theirs = labels_to_target(baseline, target, between_rounds=True)
-    return (float(baseline.labels_R[-1]) / ours, True) if theirs is None else (theirs / ours, False)
+def _side_by_side(curves: Sequence[Curve]) -> tuple[np.ndarray, np.ndarray]:
+    """Read S curves at the labels that all of them cover: labels_R, accuracies_SR."""
+    if not curves:
+        raise ValueError("there are no curves")
+    first = max(curve.labels_R[0] for curve in curves)
+    last = min(curve.labels_R[-1] for curve in curves)
+    if first > last:
+        raise ValueError(f"the curves have no labels in common: one begins at {first:g}, one ends at {last:g}")
+    everything = np.unique(np.concatenate([curve.labels_R for curve in curves]))
+    labels_R = everything[(everything >= first) & (everything <= last)]
+    return labels_R, np.array([np.interp(labels_R, each.labels_R, each.accuracies_R) for each in curves])
+
+
+def _labels_needed(weights_BS: np.ndarray, curves: Sequence[Curve], target: float) -> np.ndarray:
+    """Labels at which each weighted mean of the curves first reaches the target, straight between rounds; else NaN."""
+    labels_R, accuracies_SR = _side_by_side(curves)
+    means = (Curve(labels_R, means_R) for means_R in weights_BS @ accuracies_SR)
+    needed = (labels_to_target(mean, target, between_rounds=True) for mean in means)
+    return np.array([np.nan if labels is None else labels for labels in needed])
+
+
+def _float(value: float | None) -> float | None:
+    return None if value is None else float(value)

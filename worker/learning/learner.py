@@ -7,9 +7,10 @@ randomness derives from the recipe's seed, the round's number and the stage, so 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,95 +18,25 @@ import torch
 from app.errors import RecipeError
 from app.recipes import Pick, Recipe
 from worker.learning.acquisitions import ACQUISITIONS, mean_log_probs
+from worker.learning.co_training import OnPairEpoch, PairEpoch, Pupil, co_train, halve
 from worker.learning.devices import pick_device, seeded
 from worker.learning.errors import ShapeError
 from worker.learning.evaluation import Evaluation, evaluate
 from worker.learning.features import FeatureTable, OverFeatures, read_features
 from worker.learning.fitting import FITTINGS, EpochReport, FitReport, Start, TrainingSet
-from worker.learning.fitting.splitting import stratified_split
+from worker.learning.fitting.splitting import split
 from worker.learning.networks import Network, NetworkSpec
-from worker.learning.pool import ImageRows, Images, Rows, check_images, check_rows, take
+from worker.learning.pool import ImageRows, take
 from worker.learning.posteriors import POSTERIORS, Fitted, Posterior, members_wanted, read_chunks
+from worker.learning.pseudo_labelers import PSEUDO_LABELERS, PseudoLabels
+from worker.learning.pseudo_labelling import count_changes, hold_out, judge, label_pool
 from worker.learning.ranking import Known, Ranking, rank_by_scores, rank_cold
 from worker.learning.scoring import PoolScores, score_rows
 from worker.learning.selections import SELECTIONS
+from worker.learning.snapshot import Progress, Report, Snapshot, Stage, StepResult
 from worker.learning.weights import Weights, begin
 
-
-class Stage(StrEnum):
-    """What a step is doing."""
-
-    READING = "reading"  # features of a frozen trunk
-    FITTING = "fitting"
-    EVALUATING = "evaluating"
-    SCORING = "scoring"
-    SELECTING = "selecting"
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a stage is: epoch ``done`` of ``total`` with its losses while fitting, images otherwise."""
-
-    stage: Stage
-    done: int
-    total: int
-    loss: float | None = None
-    validation_accuracy: float | None = None
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """What a round learns from.
-
-    ``images_NHWC`` holds all images of the project as uint8 at the recipe's ``image_side``, in memory or memory-mapped;
-    everything else is int64 rows of it, and classes from 0 to ``class_count`` - 1. ``candidate_rows`` may be asked
-    about: unlabelled, not pending, usable, of the pool split. The test rows may be none.
-    """
-
-    images_NHWC: Images
-    class_count: int
-    labelled_rows: Rows
-    labels: Rows
-    candidate_rows: Rows
-    test_rows: Rows = field(default_factory=lambda: np.empty(0, np.int64))
-    test_labels: Rows = field(default_factory=lambda: np.empty(0, np.int64))
-
-    def __post_init__(self) -> None:
-        check_images(self.images_NHWC)
-        for name in ("labelled", "candidate", "test"):
-            check_rows(f"{name}_rows", getattr(self, f"{name}_rows"), len(self.images_NHWC))
-        for name, rows, labels in (
-            ("labels", self.labelled_rows, self.labels),
-            ("test_labels", self.test_rows, self.test_labels),
-        ):
-            if labels.shape != rows.shape:
-                raise ShapeError(name, rows.shape, labels.shape)
-            check_rows(name, labels, self.class_count)
-
-
-@dataclass(frozen=True)
-class StepResult:
-    """What a round found.
-
-    ``weights``, ``fit`` and ``evaluation`` are None on a cold start; ``evaluation`` also without test rows. Of a
-    committee, ``weights`` hold all members and ``fit`` reports the first. ``scores`` [N] float32 belong to the
-    snapshot's ``candidate_rows``, one each. ``features`` is what a frozen trunk has read so far, for the next round;
-    None with a trained one.
-    """
-
-    weights: bytes | None
-    fit: FitReport | None
-    evaluation: Evaluation | None
-    ranking: Ranking
-    scores: np.ndarray
-    seconds_fit: float
-    seconds_evaluate: float
-    seconds_score: float
-    seconds_select: float
-    features: FeatureTable | None = None
-
-
-Report = Callable[[Progress], None]
+__all__ = ["Progress", "Report", "Snapshot", "Stage", "StepResult", "step"]
 
 
 def step(
@@ -120,6 +51,7 @@ def step(
     deadline: float | None = None,
     device: torch.device | str | None = None,
     neighbours: int = 0,
+    on_pair: OnPairEpoch = lambda _epoch: None,
 ) -> StepResult:
     """Run one round on a snapshot.
 
@@ -136,6 +68,7 @@ def step(
         deadline: ``time.monotonic()`` seconds after which fitting stops with the best weights so far.
         device: where to compute; by default CUDA if there is one, else the CPU.
         neighbours: how many of the nearest labelled images to name for each ranked row.
+        on_pair: called with the pair before and after each epoch of co-training, to look at it.
     Raises:
         RecipeError: a choice that cannot work on these images, or a loss that stopped being finite.
         BadInput: fewer than two classes, or a parent that is not a model file.
@@ -151,21 +84,46 @@ def step(
     watch = _Stopwatch()
     if not len(snapshot.labelled_rows):
         ranking, scores = this.draw(count)
-        return StepResult(None, None, None, ranking, scores, 0.0, 0.0, 0.0, watch.lap())
+        pseudo, report = this.label_nothing()
+        seconds = watch.lap()
+        return StepResult(
+            None, None, None, ranking, scores, 0.0, 0.0, 0.0, seconds, pseudo=pseudo, pseudo_report=report
+        )
     networks, starts = this.begin(parent)
     learning, table = networks, None
     if recipe.fitting.parameters.get("trunk") == "frozen":
         this, table = this.freeze(networks, starts[0], features)
         learning = tuple(OverFeatures(network) for network in networks)
-    fit = this.fit(learning, starts, deadline)
+    fit, taken = this.fit(learning, starts, deadline, on_pair)
     weights, seconds_fit = Weights.of(*networks).to_bytes(), watch.lap()
     posterior = this.posterior(learning)
     evaluation, seconds_evaluate = this.evaluate(posterior), watch.lap()
     pool, seconds_score = this.score(posterior), watch.lap()
-    ranking, scores = this.rank(posterior, pool, count, neighbours), pool.scores_N.to(torch.float32).numpy()
+    ranking = this.rank(posterior, pool, count, neighbours)
+    pseudo, report = this.label_pool(posterior, pool, ranking) if taken is None else this.keep(taken, ranking)
     return StepResult(
-        weights, fit, evaluation, ranking, scores, seconds_fit, seconds_evaluate, seconds_score, watch.lap(), table
+        weights=weights,
+        fit=fit,
+        evaluation=evaluation,
+        ranking=ranking,
+        scores=pool.scores_N.to(torch.float32).numpy(),
+        seconds_fit=seconds_fit,
+        seconds_evaluate=seconds_evaluate,
+        seconds_score=seconds_score,
+        seconds_select=watch.lap(),
+        features=table,
+        pseudo=pseudo,
+        pseudo_report=report,
+        mean_pool_entropy=pool.mean_entropy,
     )
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What a pair taught in its last epoch of co-training, and all epochs as plain JSON values."""
+
+    labels: PseudoLabels
+    epochs: tuple[Mapping[str, Any], ...]
 
 
 class _Stopwatch:
@@ -214,46 +172,121 @@ class _Round:
             remedy = "use network.weights = imagenet, or start = warm after a round with trunk = trained"
             raise RecipeError("fitting.trunk", "new weights have no features worth keeping", remedy)
         snapshot, pick = self.snapshot, self.recipe.fitting
-        rows = np.concatenate([snapshot.labelled_rows, snapshot.candidate_rows, snapshot.test_rows])
+        known_rows = (snapshot.labelled_rows, snapshot.candidate_rows, snapshot.test_rows)
+        unseen_rows = np.setdiff1d(snapshot.pseudo.rows, snapshot.candidate_rows, assume_unique=True)
+        rows = np.concatenate([*known_rows, unseen_rows])
         report, images_NHWC = self._report_images(Stage.READING), snapshot.images_NHWC
         inputs, table = read_features(network.eval(), images_NHWC, rows, self.device, known=known, progress=report)
         fitting = Pick(pick.name, {**pick.parameters, "augment": False})
         return replace(self, inputs=inputs, recipe=replace(self.recipe, fitting=fitting)), table
 
-    def fit(self, networks: tuple[Network, ...], starts: tuple[Start, ...], deadline: float | None) -> FitReport:
-        """Fit every network, each within its part of the time; return the report of the first."""
-        data, reports = self.labelled(), list[FitReport]()
+    def fit(
+        self, networks: tuple[Network, ...], starts: tuple[Start, ...], deadline: float | None, on_pair: OnPairEpoch
+    ) -> tuple[FitReport, Taken | None]:
+        """Fit every network, each within its part of the time, and let a pair teach each other.
+
+        Returns:
+            the report of the first network; and what the pair taught, None if the recipe has none.
+        """
+        lessons, reports = self.lessons(len(networks)), list[FitReport]()
+        is_pair = PSEUDO_LABELERS.get(self.recipe.pseudo_labeler.name).teaches_pair
+        parts = len(networks) + is_pair
         for member, (network, start) in enumerate(zip(networks, starts, strict=True)):
             POSTERIORS.get(self.recipe.posterior.name).check(network, self.recipe.posterior.parameters)
             now = time.monotonic()
-            own_deadline = None if deadline is None else now + (deadline - now) / (len(networks) - member)
-            report = self._fit_member(member, len(networks), network, data, own_deadline)
+            own_deadline = None if deadline is None else now + (deadline - now) / (parts - member)
+            report = self._fit_member(member, network, lessons[member], own_deadline)
             reports.append(replace(report, started_from=start))
-        return reports[0]
+        return reports[0], self.co_train(networks, lessons, deadline, on_pair) if is_pair else None
 
-    def _fit_member(
-        self, member: int, total: int, network: Network, data: TrainingSet, deadline: float | None
-    ) -> FitReport:
+    def _fit_member(self, member: int, network: Network, data: TrainingSet, deadline: float | None) -> FitReport:
         pick = self.recipe.fitting
         epochs = pick.integer("epochs")
 
         def on_epoch(epoch: EpochReport) -> None:
             done, accuracy = member * epochs + epoch.epoch, epoch.validation_accuracy
-            self.progress(Progress(Stage.FITTING, done, total * epochs, epoch.loss, accuracy))
+            self.progress(Progress(Stage.FITTING, done, self._epochs, epoch.loss, accuracy))
 
         fit, generator = FITTINGS.get(pick.name), self._seeded_member("fitting", member)
         return fit(network, data, pick, generator, device=self.device, deadline=deadline, on_epoch=on_epoch)
 
+    def co_train(
+        self, networks: tuple[Network, ...], lessons: tuple[TrainingSet, ...], deadline: float | None, tell: OnPairEpoch
+    ) -> Taken:
+        """Let a pair that was fitted teach each other; what fitting kept aside stays aside."""
+        pick, fitting = self.recipe.pseudo_labeler, self.recipe.fitting
+        pupils, told = list[Pupil](), list[Mapping[str, Any]]()
+        for member, (network, data) in enumerate(zip(networks, lessons, strict=True)):
+            shown, _ = split(data, fitting.number("validation_share"), self._seeded_member("fitting", member))
+            own = data.at(shown.to(self.device))
+            pupils.append(Pupil(network, own, self._seeded_member("co-training", member)))
+
+        def on_epoch(epoch: PairEpoch) -> None:
+            told.append(epoch.as_json())
+            tell(epoch)
+            if epoch.epoch:
+                done = self._epochs - pick.integer("epochs") + epoch.epoch
+                self.progress(Progress(Stage.FITTING, done, self._epochs, epoch.loss))
+
+        first, second = pupils
+        last = co_train(
+            (first, second),
+            self.inputs,
+            self.snapshot.candidate_rows,
+            pick,
+            fitting,
+            device=self.device,
+            deadline=deadline,
+            on_epoch=on_epoch,
+        )
+        return Taken(last.taken[0].joined(last.taken[1]), tuple(told))
+
+    @property
+    def _epochs(self) -> int:
+        """Return how many epochs all networks take at most."""
+        pick = self.recipe.pseudo_labeler
+        own = members_wanted(self.recipe.posterior.parameters) * self.recipe.fitting.integer("epochs")
+        return own + (pick.integer("epochs") if PSEUDO_LABELERS.get(pick.name).teaches_pair else 0)
+
+    @cached_property
+    def is_held_out(self) -> np.ndarray:
+        """Say which labelled images no network is shown, so that its pseudo-labels can be judged by them."""
+        snapshot = self.snapshot
+        return hold_out(self.recipe, snapshot.labelled_rows, snapshot.is_drawn_N, len(snapshot.images_NHWC))
+
     def labelled(self) -> TrainingSet:
-        labels_N = torch.from_numpy(self.snapshot.labels).to(self.device)
-        pool = ImageRows(self.inputs, self.snapshot.candidate_rows, self.device)
-        return TrainingSet(take(self.inputs, self.snapshot.labelled_rows, self.device), labels_N, unlabelled=pool)
+        """Return what people labelled and networks may see; held-out images are to them like any of the pool."""
+        snapshot, is_shown = self.snapshot, ~self.is_held_out
+        labels_N = torch.from_numpy(snapshot.labels[is_shown]).to(self.device)
+        open_rows = np.concatenate([snapshot.candidate_rows, snapshot.labelled_rows[~is_shown]])
+        pool = ImageRows(self.inputs, open_rows, self.device)
+        images_NHWC = take(self.inputs, snapshot.labelled_rows[is_shown], self.device)
+        return TrainingSet(images_NHWC, labels_N, unlabelled=pool)
+
+    def taught(self) -> TrainingSet:
+        """Return what networks are fitted to: the labels of people, and those of earlier models."""
+        pseudo, weight = self.snapshot.pseudo, float(self.recipe.pseudo_labeler.parameters.get("weight", 0.0))
+        if not len(pseudo) or not weight:
+            return self.labelled()
+        labels_N = torch.from_numpy(pseudo.labels).to(self.device)
+        return self.labelled().joined(TrainingSet(take(self.inputs, pseudo.rows, self.device), labels_N), weight)
+
+    def lessons(self, members: int) -> tuple[TrainingSet, ...]:
+        """Return what each network is fitted to: all to the same or, for co-training, each to labels of its own."""
+        if not PSEUDO_LABELERS.get(self.recipe.pseudo_labeler.name).teaches_pair:
+            return (self.taught(),) * members
+        data = self.labelled()
+        if len(data) < members:
+            raise RecipeError("pseudo_labeler", "co_training divides the labels, and there is but one", "label more")
+        # Labels are dealt out alike in all rounds; as they become more, an image may still change sides.
+        halves = halve(data.labels_N.cpu(), seeded(self.recipe.seed, "halves"))
+        return tuple(data.at(half.to(self.device)) for half in halves)
 
     def posterior(self, networks: tuple[Network, ...]) -> Posterior:
+        """Make the posterior; only labels of people say how far they pin the weights down."""
         pick, data = self.recipe.posterior, self.labelled()
         # Fittings split first of all, so the same generator and share keep the same labels aside.
-        share = self.recipe.fitting.number("validation_share")
-        _, kept_aside = stratified_split(data.labels_N.cpu(), share, self._seeded("fitting"))
+        _, kept_aside = split(data, self.recipe.fitting.number("validation_share"), self._seeded("fitting"))
         validation = data.at(kept_aside.to(self.device))
         first, *others = networks
         fitted = Fitted(first, pick.parameters, self._seeded("posterior"), data, validation, tuple(others))
@@ -280,6 +313,7 @@ class _Round:
             device=self.device,
             keep_features=selection.needs_features,
             keep_log_probs=selection.needs_log_probs,
+            keep_guesses=PSEUDO_LABELERS.get(self.recipe.pseudo_labeler.name).reads_pool,
             progress=self._report_images(Stage.SCORING),
         )
 
@@ -293,6 +327,41 @@ class _Round:
         )
         self.progress(Progress(Stage.SELECTING, len(ranking.rows), len(ranking.rows)))
         return ranking
+
+    def label_pool(
+        self, posterior: Posterior, pool: PoolScores, ranking: Ranking
+    ) -> tuple[PseudoLabels | None, Mapping[str, Any]]:
+        """Let the pseudo-labeler decide, now that it is known who is asked about what."""
+        snapshot, recipe, is_held_out = self.snapshot, self.recipe, self.is_held_out
+        if not PSEUDO_LABELERS.get(recipe.pseudo_labeler.name).reads_pool:
+            return None, {}
+        rows, labels = snapshot.labelled_rows[is_held_out], snapshot.labels[is_held_out]
+        return label_pool(
+            recipe,
+            snapshot.candidate_rows,
+            pool,
+            judge(posterior, self.inputs, rows, labels, self.device),
+            standing=snapshot.pseudo,
+            asked=ranking.rows[: 0 if snapshot.is_spent else recipe.batch_size],
+            is_spent=snapshot.is_spent,
+            knows_draws=snapshot.is_drawn_N is not None,
+        )
+
+    def keep(self, taken: Taken, ranking: Ranking) -> tuple[PseudoLabels, Mapping[str, Any]]:
+        """Return what a pair taught last, but for what people are asked about; nothing of earlier rounds stands."""
+        pick, snapshot = self.recipe.pseudo_labeler, self.snapshot
+        asked = ranking.rows[: 0 if snapshot.is_spent else self.recipe.batch_size]
+        pseudo = taken.labels.at(~np.isin(taken.labels.rows, asked))
+        counts = count_changes(snapshot.pseudo, pseudo)
+        return pseudo, {"rule": pick.name, **pick.parameters, "pair": list(taken.epochs), **counts}
+
+    def label_nothing(self) -> tuple[PseudoLabels | None, Mapping[str, Any]]:
+        """Without a network there is nobody to label, nor to stand for what earlier ones said."""
+        if not PSEUDO_LABELERS.get(self.recipe.pseudo_labeler.name).gives_labels:
+            return None, {}
+        nothing, pick = PseudoLabels.none(), self.recipe.pseudo_labeler
+        counts = count_changes(self.snapshot.pseudo, nothing)
+        return nothing, {"rule": pick.name, "reason": "there is no network yet", **counts}
 
     def draw(self, count: int) -> tuple[Ranking, np.ndarray]:
         images_NHWC, candidates = self.snapshot.images_NHWC, self.snapshot.candidate_rows

@@ -19,11 +19,18 @@ from worker.learning.reading import Reading, join
 
 @dataclass(frozen=True)
 class PoolScores:
-    """``scores_N``, higher = ask sooner; the others only if they were asked for. All on the CPU."""
+    """``scores_N``, higher = ask sooner; the others only if they were asked for. All on the CPU.
+
+    ``log_probs_NC``, the likeliest ``classes_N`` and their probabilities ``confidences_N`` are those of the mean
+    prediction. ``mean_entropy`` is the mean of its entropies in nats; None where no image was read.
+    """
 
     scores_N: Tensor
     features_ND: Tensor | None
-    log_probs_NC: Tensor | None = None  # of the mean prediction
+    log_probs_NC: Tensor | None = None
+    classes_N: Tensor | None = None
+    confidences_N: Tensor | None = None
+    mean_entropy: float | None = None
 
 
 @dataclass(frozen=True)
@@ -50,45 +57,81 @@ def score_rows(
     device: torch.device,
     keep_features: bool = False,
     keep_log_probs: bool = False,
+    keep_guesses: bool = False,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> PoolScores:
     """Score rows of an array by an acquisition with its parameters.
 
     An acquisition that looks at one image at a time is given chunks, so that a million images never stand in memory as
-    N x S x C numbers; one that has to see the pool is given features and mean predictions of all images at once.
+    N x S x C numbers; one that has to see the pool is given features and mean predictions of all images at once. Of
+    each image the likeliest class and its probability are kept if guesses are wanted.
 
     Raises:
         NotFiniteError: a score is NaN or infinite.
         ShapeError: an acquisition returned other than one score an image.
     """
-    if acquisition.sight is Sight.NOTHING and not (keep_features or keep_log_probs):
+    if acquisition.sight is Sight.NOTHING and not (keep_features or keep_log_probs or keep_guesses):
         progress(len(rows), len(rows))
         return PoolScores(score(acquisition, Evidence(len(rows), generator, parameters)), None)
-    scores, features, log_probs, readings = list[Tensor](), list[Tensor](), list[Tensor](), list[Reading]()
+    scores, readings = list[Tensor](), list[Reading]()
+    kept = _Kept(keep_features, keep_log_probs, keep_guesses)
     for part, reading in read_chunks(posterior, images_NHWC, rows, device, progress):
+        mean_NC = mean_log_probs(reading.log_probs_SNC)
         match acquisition.sight:
             case Sight.IMAGE:
                 evidence = Evidence(part.stop - part.start, generator, parameters, reading)
                 scores.append(score(acquisition, evidence))
             case Sight.POOL:
-                mean_NC = mean_log_probs(reading.log_probs_SNC)
                 readings.append(Reading(mean_NC.unsqueeze(0), reading.features_ND).to(torch.device("cpu")))
             case Sight.NOTHING:
                 pass
             case never:
                 assert_never(never)
-        if keep_features:
-            features.append(reading.features_ND.cpu())
-        if keep_log_probs:
-            log_probs.append(mean_log_probs(reading.log_probs_SNC).cpu())
+        kept.add(reading.features_ND, mean_NC)
     if acquisition.sight is not Sight.IMAGE and len(rows):
         whole = join(readings) if readings else None
         scores = [score(acquisition, Evidence(len(rows), generator, parameters, whole))]
-    return PoolScores(
-        torch.cat(scores) if scores else torch.empty(0),
-        torch.cat(features) if features else torch.empty(0, 0) if keep_features else None,
-        torch.cat(log_probs) if log_probs else torch.empty(0, 0) if keep_log_probs else None,
-    )
+    return kept.beside(torch.cat(scores) if scores else torch.empty(0))
+
+
+class _Kept:
+    """What is kept of each chunk, on the CPU."""
+
+    def __init__(self, features: bool, log_probs: bool, guesses: bool) -> None:
+        self._features: list[Tensor] | None = [torch.empty(0, 0)] if features else None
+        self._log_probs: list[Tensor] | None = [torch.empty(0, 0)] if log_probs else None
+        self._classes: list[Tensor] | None = [torch.empty(0, dtype=torch.int64)] if guesses else None
+        self._confidences: list[Tensor] | None = [torch.empty(0)] if guesses else None
+        self._entropy, self._count = 0.0, 0
+
+    def add(self, features_ND: Tensor, mean_NC: Tensor) -> None:
+        """Keep what is wanted of the features and the logarithms of the mean prediction of a chunk."""
+        if self._features is not None:
+            self._features.append(features_ND.cpu())
+        if self._log_probs is not None:
+            self._log_probs.append(mean_NC.cpu())
+        if self._classes is not None and self._confidences is not None:
+            best_N, classes_N = mean_NC.max(dim=-1)
+            self._classes.append(classes_N.cpu())
+            self._confidences.append(best_N.exp().cpu())
+        self._entropy += float(torch.special.entr(mean_NC.exp()).sum(dtype=torch.float64))
+        self._count += len(mean_NC)
+
+    def beside(self, scores_N: Tensor) -> PoolScores:
+        """Return all that was kept, with the scores."""
+        return PoolScores(
+            scores_N,
+            _joined(self._features),
+            _joined(self._log_probs),
+            _joined(self._classes),
+            _joined(self._confidences),
+            self._entropy / self._count if self._count else None,
+        )
+
+
+def _joined(parts: list[Tensor] | None) -> Tensor | None:
+    """Put chunks together; the first stands for none at all."""
+    return None if parts is None else torch.cat(parts[1:]) if len(parts) > 1 else parts[0]
 
 
 def score(acquisition: Acquisition, evidence: Evidence) -> Tensor:

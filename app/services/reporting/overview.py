@@ -24,6 +24,7 @@ from app.records import (
 from app.services import projects
 from app.services.reporting.answered import is_answered
 from app.services.reporting.imports import ImportNow, import_now
+from app.services.reporting.ledger_summary import LedgerSummary, ledger_summary
 from app.services.reporting.listing import Thumb
 from app.services.reporting.wording import RecipeLine, recipe_lines
 
@@ -117,6 +118,7 @@ class Overview:
     import_now: ImportNow | None
     batch: Batch | None
     recipe: tuple[RecipeLine, ...]
+    ledger: LedgerSummary
 
     @property
     def labelled(self) -> int:
@@ -157,6 +159,7 @@ def project_overview(session: Session, project_id: int) -> Overview:
         import_now=import_now(session, project_id),
         batch=_batch(session, project_id),
         recipe=recipe_lines(project.recipe),
+        ledger=ledger_summary(session, project),
     )
 
 

@@ -29,6 +29,7 @@ from app.records import (
     User,
 )
 from app.services.reporting.answered import has_answer, is_answered
+from app.services.reporting.ledger_entries import ToldEntry, past_entries
 from app.services.reporting.listing import Thumb
 from app.services.reporting.wording import RecipeLine, recipe_lines
 
@@ -70,7 +71,10 @@ class Given:
 
 @dataclass(frozen=True)
 class QueryRow:
-    """One image asked about; ``top`` are the network's likeliest classes with their probabilities."""
+    """One image asked about; ``top`` are the network's likeliest classes with their probabilities.
+
+    ``models`` are the labels that models gave it, ended or not, the latest first.
+    """
 
     thumb: Thumb
     rank: int
@@ -81,6 +85,7 @@ class QueryRow:
     top: tuple[tuple[str, float], ...]
     answers: tuple[Given, ...]
     closed: bool
+    models: tuple[ToldEntry, ...]
 
 
 @dataclass(frozen=True)
@@ -159,6 +164,7 @@ def _queries(
     ).all()
     shown = rows[:QUERIES_SHOWN]
     answers = _answers(session, [query.id for query, _, _ in shown], names)
+    models = past_entries(session, [query.image_id for query, _, _ in shown], names)
     listed = tuple(
         QueryRow(
             thumb=Thumb(query.image_id, width, height),
@@ -170,6 +176,7 @@ def _queries(
             top=_top(query.parts, names),
             answers=answers.get(query.id, ()),
             closed=query.closed_at is not None,
+            models=models.get(query.image_id, ()),
         )
         for query, width, height in shown
     )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from app.errors import BadInput
+from app.errors import BadInput, UnreadableImage
 from tests.unit.benchmark.factories import make_experiment
 from worker.benchmark.datasets import Dataset, divide, draw_seed_set, open_dataset, repeated, thinned
 
@@ -115,3 +117,65 @@ def test_a_seed_set_that_cannot_be_balanced_is_told() -> None:
         draw_seed_set(dataset, np.arange(60), experiment, 0)
     with pytest.raises(BadInput, match="too few images"):
         draw_seed_set(dataset, np.arange(7), make_experiment(), 0)
+
+
+def write_photos(place: Path, classes: int = 101, each: int = 2, suffix: str = ".jpg") -> None:
+    """A Caltech-101 of one-coloured photos of many sizes, class after class brighter, and what else lies there."""
+    for label in range(classes):
+        (place / f"class_{label:03}").mkdir(parents=True)
+        for number in range(each):
+            photo = Image.new(
+                "RGB" if label else "L", (30 + label, 20 + 5 * number), color=(2 * label,) * (3 if label else 1)
+            )
+            photo.save(place / f"class_{label:03}" / f"image_{number:04}{suffix}")
+    (place / "BACKGROUND_Google").mkdir(parents=True)
+    Image.new("RGB", (9, 9)).save(place / "BACKGROUND_Google" / "image_0001.jpg")
+    (place / "BACKGROUND_Google" / "tmp").write_text("left there by the archive")
+    (place / "class_000" / "notes.txt").write_text("no photo")
+
+
+@pytest.mark.parametrize(
+    ("inside", "suffix"),
+    [("caltech101", ".jpg"), ("caltech101", ".webp"), ("caltech-101", ".jpg"), (".", ".jpg")],
+)
+def test_caltech101_is_read_as_it_is_laid_out_and_kept_as_squares(tmp_path: Path, inside: str, suffix: str) -> None:
+    write_photos(tmp_path / "data" / inside / "101_ObjectCategories", suffix=suffix)
+    data = make_experiment(data={"name": "caltech101"}).data
+    dataset = open_dataset(data, 12, tmp_path / "data", tmp_path / "cache")
+    assert dataset.images_NHWC.shape == (202, 12, 12, 3)
+    assert dataset.labels_N.tolist() == [label for label in range(101) for _ in range(2)]
+    assert dataset.class_names[:2] == ("class_000", "class_001") and len(dataset.class_names) == 101
+    brightness = dataset.images_NHWC.reshape(202, -1).mean(axis=1)
+    np.testing.assert_allclose(brightness, 2 * dataset.labels_N, atol=2)
+    shutil.rmtree(tmp_path / "data")
+    again = open_dataset(data, 12, tmp_path / "data", tmp_path / "cache")  # nothing is decoded a second time
+    np.testing.assert_array_equal(again.images_NHWC, dataset.images_NHWC)
+
+
+def test_caltech101_comes_undivided_and_its_test_images_are_held_out_by_seed(tmp_path: Path) -> None:
+    write_photos(tmp_path / "caltech101" / "101_ObjectCategories")
+    experiment = make_experiment(data={"name": "caltech101"}, splits={"pool": 150, "test": 40})
+    dataset = open_dataset(experiment.data, 8, tmp_path, tmp_path / "cache")
+    first, other = divide(dataset, experiment, 0), divide(dataset, experiment, 1)
+    assert not set(first.pool_rows) & set(first.test_rows)
+    assert (len(first.pool_rows), len(first.test_rows)) == (150, 40)
+    assert set(first.test_rows) != set(other.test_rows)
+
+
+def test_a_caltech101_that_is_not_whole_is_told_with_where_it_goes(tmp_path: Path) -> None:
+    data = make_experiment(data={"name": "caltech101"}).data
+    with pytest.raises(BadInput, match=r"Caltech101: none of its photos are in .*; unpack 101_ObjectCategories"):
+        open_dataset(data, 8, tmp_path, tmp_path / "cache")
+    write_photos(tmp_path / "caltech101" / "101_ObjectCategories", classes=7)
+    with pytest.raises(BadInput, match="7 of its 101 classes are in"):
+        open_dataset(data, 8, tmp_path, tmp_path / "cache")
+
+
+def test_a_damaged_photo_is_named(tmp_path: Path) -> None:
+    write_photos(tmp_path / "caltech101" / "101_ObjectCategories")
+    broken = tmp_path / "caltech101" / "101_ObjectCategories" / "class_004" / "image_0001.jpg"
+    broken.write_bytes(broken.read_bytes()[:60])
+    data = make_experiment(data={"name": "caltech101"}).data
+    with pytest.raises(UnreadableImage, match=r"class_004/image_0001\.jpg"):
+        open_dataset(data, 8, tmp_path, tmp_path / "cache")
+    assert not list((tmp_path / "cache").rglob("about.json"))

@@ -77,6 +77,8 @@ def test_a_scale_changes_what_it_names_and_nothing_else(tmp_path: Path) -> None:
         ('acquisition = "margin"', "image_side = 9", ["different sides [8, 9]"]),
         ('name = "margin"', 'name = "random"', ["arms: a name stands there twice"]),
         ('name = "random"', 'name = "rand"', ["scales.quick.arms: there is no arm called 'random'"]),
+        ('name = "margin"', 'name = "margin"\ncandidates = 3', ["arm margin, candidates: a batch of 5 cannot"]),
+        ('title = "T"', 'title = "T"\npictures = ["cats"]', ["pictures.0: 'cats' cannot be used", "'centroids'"]),
         ("labels = 20", "labels = 9", ["budget.labels: 9 labels do not cover the seed set of 10"]),
         ("[scales.quick]", "[scales.quik]", ["scales.quik: there is no such scale; use quick and full"]),
         ("seeds = 2", "", ["mine.toml, seeds: it is missing"]),
@@ -137,7 +139,10 @@ def test_words_and_seeds_are_no_conditions_and_everything_else_is() -> None:
     def conditions(**changes: object) -> object:
         return Experiment.conditions(parse_experiment({**make_table(), **changes}, "tiny.toml"))
 
-    assert conditions(title="Other", seeds=9, targets=[0.5]) == conditions()
+    assert conditions(title="Other", seeds=9, targets=[0.5], pictures=["centroids"]) == conditions()
+    judged, other = make_table()["arms"]
+    assert conditions(arms=[judged, {**other, "compared": False}]) == conditions()
+    assert conditions(arms=[judged, {**other, "candidates": 9}]) != conditions()
     assert conditions(oracle={"noise": 0.1}) != conditions()
 
 

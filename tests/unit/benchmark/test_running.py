@@ -66,7 +66,7 @@ def test_each_round_of_each_arm_and_seed_is_one_line_up_to_the_budget(tmp_path: 
             assert rounds == [(1, 10), (2, 16), (3, 22), (4, 26)]
     assert list(written[0]) == [
         "experiment", "arm", "seed", "round", "labels", "pseudo_labels", "test_accuracy", "test_nll", "ece",
-        "mean_entropy", "seconds_fit", "seconds_score", "seconds_select",
+        "mean_entropy", "seconds_fit", "seconds_score", "seconds_select", "mean_pool_entropy",
     ]  # fmt: skip
     assert not folder.cache.exists()
 
@@ -99,6 +99,36 @@ def test_candidates_are_drawn_anew_each_round_and_alike_for_all_arms(tmp_path: P
     asked = {(one.arm, one.round): set(one.asked_rows) for one in details}
     assert asked["random", 1] == asked["margin", 1]
     assert not asked["random", 1] & asked["random", 2]
+
+
+def test_an_arm_can_have_candidates_of_its_own(tmp_path: Path) -> None:
+    arms = [{"name": "random", "recipe": {"acquisition": "random"}}, {"name": "few", "candidates": 6}]
+    details = run_all(make_plan(tmp_path, make_experiment(arms=arms), seeds=1)).round_details()
+    asked = {(one.arm, one.round): set(one.asked_rows) for one in details}
+    limited = make_experiment(arms=[arms[0], {"name": "few"}], budget={"candidates": 6})
+    others = run_all(make_plan(tmp_path / "limited", limited, seeds=1)).round_details()
+    assert {key: rows for key, rows in asked.items() if key[0] == "few"} == {
+        (one.arm, one.round): set(one.asked_rows) for one in others if one.arm == "few"
+    }
+    assert asked["random", 1] != {row for one in others if one.key == ("random", 0, 1) for row in one.asked_rows}
+
+
+def test_what_was_asked_for_is_told_to_whoever_reads_the_folder(tmp_path: Path) -> None:
+    arms = [{"name": "random", "recipe": {"acquisition": "random"}}, {"name": "all", "labels": "all"}]
+    folder = run_all(make_plan(tmp_path, make_experiment(arms=arms), seeds=1))
+    wanted = folder.wanted()
+    assert wanted is not None
+    assert (wanted.seeds, wanted.rounds) == (1, {"random": 4, "all": 1})
+    assert wanted.class_names == [str(digit) for digit in range(10)]
+    assert {line.round for line in folder.lines() if line.arm == "random"} == {1, 2, 3, 4}
+
+
+def test_details_hold_brier_and_roc_areas(tmp_path: Path) -> None:
+    detail = run_all(make_plan(tmp_path, seeds=1)).round_details()[0]
+    assert detail.brier is not None and 0 < detail.brier < 2
+    areas = [area for area in detail.roc_aucs if area is not None]
+    assert len(detail.roc_aucs) == 10
+    assert detail.roc_auc == pytest.approx(sum(areas) / len(areas))
 
 
 @pytest.mark.parametrize("start", ["scratch", "warm"])

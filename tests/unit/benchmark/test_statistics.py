@@ -8,14 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from worker.benchmark.statistics import (
-    area_under_curve,
-    labelling_efficiency,
-    labels_to_target,
-    mean_interval,
-    median_labels,
-    paired_difference,
-)
+from worker.benchmark.statistics import mean_interval, median_labels, paired_difference
 
 
 def test_the_interval_of_a_mean_is_students() -> None:
@@ -46,30 +39,9 @@ def test_pairing_takes_the_spread_between_seeds_away() -> None:
         paired_difference([1.0], [1.0, 2.0])
 
 
-def test_labels_to_a_target_are_the_first_that_reach_it() -> None:
-    assert labels_to_target([10, 20, 30, 40], [0.8, 0.9, 0.85, 0.95], 0.9) == 20
-    assert labels_to_target([10, 20], [0.8, 0.89], 0.9) is None
-
-
 @pytest.mark.parametrize(
     ("needed", "median"),
     [([10, 30, 20], 20), ([10, None, 20], 20), ([10, None, None], math.inf), ([10, 20], 15), ([10, None], math.inf)],
 )
 def test_a_seed_that_never_reached_the_target_needed_infinitely_many(needed: list[int | None], median: float) -> None:
     assert median_labels(needed) == median
-
-
-def test_efficiency_is_the_ratio_of_medians_with_bounds_around_it() -> None:
-    found = labelling_efficiency([100, 110, 120, 130, 140], [50, 60, 60, 70, 60])
-    assert found.value == 2.0
-    assert 1.5 < found.low < 2.0 < found.high < 2.8
-    assert labelling_efficiency([100, 100, 100], [50, 50, 50]).low == 2.0
-    assert labelling_efficiency([100, None, None], [50, 50, 50]) is None
-    assert labelling_efficiency([100, 100, None], [50, 50, 50]).low is None
-
-
-def test_the_area_is_the_mean_height_over_the_budget() -> None:
-    assert area_under_curve([10, 20, 40], [0.5, 0.7, 0.9]) == pytest.approx((10 * 0.6 + 20 * 0.8) / 30)
-    assert area_under_curve([10], [0.5]) == 0.5
-    with pytest.raises(ValueError, match="increase"):
-        area_under_curve([10, 10], [0.5, 0.6])

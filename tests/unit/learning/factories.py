@@ -13,6 +13,7 @@ import torch
 from app.recipes import ACQUISITIONS as ACQUISITION_CHOICES
 from app.recipes import FITTINGS as FITTING_CHOICES
 from app.recipes import NETWORKS as NETWORK_CHOICES
+from app.recipes import PSEUDO_LABELERS as PSEUDO_LABELER_CHOICES
 from app.recipes import SELECTIONS as SELECTION_CHOICES
 from app.recipes import Pick, Recipe, parse_pick, parse_recipe
 from worker.learning.fitting import TrainingSet
@@ -59,12 +60,14 @@ def make_training_set(count: int, classes: int = 3, side: int = 8, seed: int = 0
 
 
 def make_recipe(**parts: Any) -> Recipe:
-    """A quick recipe; choices that compare posterior samples get a posterior that has some."""
+    """A quick recipe; choices that compare posterior samples get a posterior that has some, co-training its pair."""
     quick = {"name": "supervised", "epochs": 3, "least_steps": 1}
     given = {"image_side": 8, "random_share": 0.0, "network": "softmax_regression", "fitting": quick, **parts}
     picks = [(group, parse_pick(group, parts.get(group.name))) for group in (ACQUISITION_CHOICES, SELECTION_CHOICES)]
     if any(group.choice(pick.name).least_samples > 1 for group, pick in picks):
         given = {"posterior": {"name": "laplace", "samples": 8}, **given}
+    if parse_pick(PSEUDO_LABELER_CHOICES, parts.get("pseudo_labeler")).name == "co_training":
+        given = {"posterior": {"name": "committee", "members": 2}, **given}
     return parse_recipe(given)
 
 
@@ -74,6 +77,14 @@ def make_fitting(name: str = "supervised", **parameters: Any) -> Pick:
     known = {parameter.name for parameter in FITTING_CHOICES.choice(name).parameters}
     given = {key: value for key, value in {**plain, **parameters}.items() if key in known}
     return make_recipe(fitting={"name": name, **given}).fitting
+
+
+def make_labeler(name: str, **parameters: Any) -> Pick:
+    """A pseudo-labeler that labels what it can from the first round on; what it has not is left out."""
+    eager = {"confidence": 0.3, "after": "always", "count": 7, "per_round": 7, "total": 12}
+    known = {parameter.name for parameter in PSEUDO_LABELER_CHOICES.choice(name).parameters}
+    given = {key: value for key, value in {**eager, **parameters}.items() if key in known}
+    return parse_pick(PSEUDO_LABELER_CHOICES, {"name": name, **given})
 
 
 def make_snapshot(labelled: int = 12, candidates: int = 40, test: int = 15, classes: int = 3) -> Snapshot:

@@ -137,7 +137,7 @@ def test_a_file_in_the_folder_of_downloads_is_loaded_into_the_trunk(downloads, n
     assert loaded.keys() <= published.state_dict().keys()
     assert all(torch.equal(value, published.state_dict()[key]) for key, value in loaded.items())
     fresh = build_network(spec, torch.Generator().manual_seed(1))
-    assert torch.equal(network.head[-1].weight if name != "resnet18" else network.head.weight, last_weight(fresh))
+    assert torch.equal(network.head[-1].weight, last_weight(fresh))
 
 
 def last_weight(network):

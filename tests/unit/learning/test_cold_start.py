@@ -4,7 +4,7 @@ import torch
 
 from tests.unit.learning.factories import make_blobs
 from worker.learning import cold_start
-from worker.learning.cold_start import plain_features, principal_components, typical_positions
+from worker.learning.cold_start import edge_features, plain_features, principal_components, typical_positions
 
 
 def seeded(seed=0):
@@ -71,3 +71,39 @@ def test_no_images_and_images_without_a_difference_are_ranked():
     images = np.zeros((7, 8, 8, 1), np.uint8)
     assert typical_positions(images, np.empty(0, np.int64), 3, 3, seeded()).tolist() == []
     assert sorted(typical_positions(images, np.arange(7), 3, 7, seeded()).tolist()) == list(range(7))
+
+
+def edges_by_loops(image_HW: np.ndarray, cells: int) -> np.ndarray:
+    """Shares of edge strength by cell and direction, pixel by pixel in float64."""
+    side, framed = len(image_HW), np.pad(image_HW.astype(np.float64) / 255, 1, mode="edge")
+    shares = np.zeros((8, cells, cells))
+    for row in range(side):
+        for column in range(side):
+            near = framed[row : row + 3, column : column + 3]
+            weights = np.array([1.0, 2.0, 1.0])
+            across, down = weights @ (near[:, 2] - near[:, 0]), weights @ (near[2] - near[0])
+            turn = np.arctan2(down, across) / (2 * np.pi) * 8 % 8
+            lower, share = int(turn) % 8, turn % 1
+            cell = row * cells // side, column * cells // side
+            shares[(lower, *cell)] += np.hypot(across, down) * (1 - share)
+            shares[((lower + 1) % 8, *cell)] += np.hypot(across, down) * share
+    roots = np.sqrt(shares.ravel())
+    return roots / np.linalg.norm(roots)
+
+
+@pytest.mark.parametrize(("side", "cells"), [(8, 4), (16, 4), (28, 7)])
+def test_edges_are_those_of_a_loop_over_pixels(side, cells):
+    images = np.random.default_rng(side).integers(0, 256, (5, side, side, 1), np.uint8)
+    found = edge_features(images, np.array([3, 1]))
+    np.testing.assert_allclose(found[0], edges_by_loops(images[3, :, :, 0], cells), atol=1e-4)
+    np.testing.assert_allclose(found[1], edges_by_loops(images[1, :, :, 0], cells), atol=1e-4)  # roots of rounding
+
+
+def test_edges_do_not_tell_light_from_dark_and_flat_images_have_none():
+    image = np.random.default_rng(0).integers(0, 100, (1, 32, 32, 3), np.uint8)
+    images = np.concatenate([image, image * 2, image + 50, np.full_like(image, 7)])
+    found = edge_features(images, np.arange(4))
+    np.testing.assert_allclose(found[1], found[0], atol=1e-5)
+    np.testing.assert_allclose(found[2], found[0], atol=1e-5)
+    assert not found[3].any()
+    np.testing.assert_allclose(found[:3].norm(dim=1), 1, atol=1e-6)

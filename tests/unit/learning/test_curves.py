@@ -30,13 +30,15 @@ CURVE = make_curve((10, 0.2), (20, 0.6), (40, 0.8))
         (10, 20, 0.4),
         (15, 30, (5 * 0.5 + 10 * 0.65) / 15),
         (22, 24, 0.63),
+        (30, 30, 0.7),
+        (10, 10, 0.2),
     ],
 )
 def test_the_area_is_the_mean_height_of_straight_lines(first, last, mean):
     assert area_under_curve(CURVE, first, last) == pytest.approx(mean)
 
 
-@pytest.mark.parametrize(("first", "last"), [(9, 40), (10, 41), (20, 20), (30, 20)])
+@pytest.mark.parametrize(("first", "last"), [(9, 40), (10, 41), (9, 9), (30, 20)])
 def test_an_area_beyond_the_curve_is_refused(first, last):
     with pytest.raises(ValueError, match="the curve goes from 10 to 40"):
         area_under_curve(CURVE, first, last)
@@ -88,6 +90,17 @@ def test_seeds_stay_paired():
     arm, random = [ramp(2 * slope) for slope in slopes], [ramp(slope) for slope in slopes]
     got = labelling_efficiency(arm, random, 0.3, generator=np.random.default_rng(0), resamples=200)
     assert (got.low, got.high) == pytest.approx((2, 2))
+
+
+def test_one_seed_has_an_efficiency_and_no_interval():
+    got = labelling_efficiency([ramp(0.02)], [ramp(0.01)], 0.5, generator=np.random.default_rng(0))
+    assert (got.ratio, got.low, got.high, got.share_reached) == (2.0, None, None, 1.0)
+
+
+def test_the_size_of_a_batch_does_not_round_the_efficiency():
+    coarse = make_curve((0, 0.0), (50, 0.5), (100, 1.0))
+    got = labelling_efficiency([ramp(0.02)] * 2, [coarse] * 2, 0.3, generator=np.random.default_rng(0))
+    assert got.ratio == pytest.approx(30 / 15)
 
 
 def test_where_random_never_gets_there_the_efficiency_is_a_least_one():

@@ -12,6 +12,7 @@ from worker.learning.devices import at_most_cores, cores_for, global_seed, seede
 from worker.learning.fitting import FITTINGS
 from worker.learning.learner import step
 from worker.learning.posteriors import POSTERIORS
+from worker.learning.pseudo_labelers import PSEUDO_LABELERS
 from worker.learning.selections import SELECTIONS
 
 EVERYTHING = [
@@ -21,6 +22,7 @@ EVERYTHING = [
     *(f"batch posterior {name}" for name in POSTERIORS.names()),
     *(f"batch acquisition {name}" for name in ACQUISITIONS.names()),
     *(f"batch selection {name}" for name in SELECTIONS.names()),
+    *(f"batch pseudo_labeler {name}" for name in PSEUDO_LABELERS.names()),
     "batch cold start",
     "batch cold start by clusters",
     "batch with a uniform share",

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -6,7 +8,7 @@ from torch import nn
 from app.errors import RecipeError
 from tests.unit.learning.factories import CPU, make_blobs, make_network, make_recipe, make_snapshot, make_spec
 from worker.learning.learner import step
-from worker.learning.networks import Network
+from worker.learning.networks import Network, build_network
 from worker.learning.pool import normalise
 from worker.learning.posteriors import Fitted, read_all
 from worker.learning.posteriors.heads import SampledLastLayer
@@ -105,3 +107,18 @@ def test_dropout_in_the_trunk_stays_off():
     )
     with pytest.raises(RecipeError, match="silences no units"):
         check_dropout(Network(make_spec("al_cnn"), trunk, nn.Linear(64, 3)), {})
+
+
+def test_a_residual_network_is_sampled_once_its_features_are_silenced():
+    images = make_blobs(5)[0]
+    plain = make_network("resnet18")
+    with pytest.raises(RecipeError, match="the head of resnet18 silences no units"):
+        check_dropout(plain, {})
+    spec = make_spec("resnet18")
+    silenced = build_network(replace(spec, parameters={**spec.parameters, "dropout": 0.5}), torch.Generator()).eval()
+    silenced.load_state_dict(plain.state_dict())  # weights fit with and without
+    log_probs_SNC = read(make_posterior(silenced), images)
+    assert (log_probs_SNC[0] - log_probs_SNC[1]).abs().max() > 1e-3
+    torch.testing.assert_close(
+        silenced(normalise(torch.from_numpy(images))), plain(normalise(torch.from_numpy(images)))
+    )

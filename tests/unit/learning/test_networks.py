@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -71,6 +73,15 @@ def test_al_cnn_has_64_features_at_every_side():
 def test_al_cnn_says_which_sides_it_cannot_see():
     with pytest.raises(RecipeError, match="image_side: 3 pixels are too few for al_cnn; use 4 or more"):
         make_network("al_cnn", side=3)
+
+
+def test_al_cnn_can_do_without_batch_norm_and_takes_no_weights_of_one_that_has_it():
+    spec = replace(make_spec("al_cnn"), parameters={"dropout": 0.5, "batch_norm": False})
+    plain = build_network(spec, torch.Generator().manual_seed(0))
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in plain.modules())
+    assert any(isinstance(module, torch.nn.BatchNorm2d) for module in make_network("al_cnn").modules())
+    for wanted, parent in ((spec, make_network("al_cnn")), (make_spec("al_cnn"), plain)):
+        assert begin(wanted, Weights.of(parent).to_bytes(), torch.Generator())[1] is Start.SCRATCH
 
 
 def test_ssl_cnn_is_the_published_one_at_28_pixels():

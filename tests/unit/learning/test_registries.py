@@ -8,10 +8,12 @@ from worker.learning.acquisitions import ACQUISITIONS
 from worker.learning.fitting import FITTINGS
 from worker.learning.networks import NETWORKS
 from worker.learning.posteriors import POSTERIORS
+from worker.learning.pseudo_labelers import PSEUDO_LABELERS
 from worker.learning.registry import Registry
 from worker.learning.selections import SELECTIONS
 
-REGISTRIES = {registry.group: registry for registry in (NETWORKS, POSTERIORS, ACQUISITIONS, SELECTIONS, FITTINGS)}
+ALL = (NETWORKS, POSTERIORS, ACQUISITIONS, SELECTIONS, FITTINGS, PSEUDO_LABELERS)
+REGISTRIES = {registry.group: registry for registry in ALL}
 
 
 @pytest.mark.parametrize("group", recipes.GROUPS, ids=lambda group: group.name)

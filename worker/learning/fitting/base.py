@@ -38,13 +38,16 @@ class Start(StrEnum):
 class TrainingSet:
     """Labelled images on the device: ``images_NHWC`` uint8, ``labels_N`` int64, ``weights_N`` how much each counts.
 
-    ``unlabelled`` are the images of the pool, for fittings that learn from them too; they may be none.
+    ``unlabelled`` are the images of the pool, for fittings that learn from them too; they may be none. ``is_pseudo_N``
+    is true where a model gave the label: such images are fitted to and nothing is ever measured on them; None if people
+    gave all.
     """
 
     images_NHWC: Tensor
     labels_N: Tensor
     weights_N: Tensor | None = None
     unlabelled: ImageRows | None = None
+    is_pseudo_N: Tensor | None = None
 
     def __post_init__(self) -> None:
         check_shape("images_NHWC", self.images_NHWC.shape, ("N", "H", "W", "C"))
@@ -53,6 +56,8 @@ class TrainingSet:
             raise ShapeError("labels_N", (count,), self.labels_N.shape)
         if self.weights_N is not None and self.weights_N.shape != (count,):
             raise ShapeError("weights_N", (count,), self.weights_N.shape)
+        if self.is_pseudo_N is not None and self.is_pseudo_N.shape != (count,):
+            raise ShapeError("is_pseudo_N", (count,), self.is_pseudo_N.shape)
 
     def __len__(self) -> int:
         return self.images_NHWC.shape[0]
@@ -60,7 +65,26 @@ class TrainingSet:
     def at(self, rows: Tensor) -> TrainingSet:
         """Return the images of some rows."""
         weights_N = None if self.weights_N is None else self.weights_N[rows]
-        return TrainingSet(self.images_NHWC[rows], self.labels_N[rows], weights_N, self.unlabelled)
+        is_pseudo_N = None if self.is_pseudo_N is None else self.is_pseudo_N[rows]
+        return TrainingSet(self.images_NHWC[rows], self.labels_N[rows], weights_N, self.unlabelled, is_pseudo_N)
+
+    def by_people(self) -> Tensor | None:
+        """Return the positions of the images that people labelled, on the CPU, ascending; None if that is all."""
+        return None if self.is_pseudo_N is None else (~self.is_pseudo_N).nonzero().squeeze(1).cpu()
+
+    def joined(self, pseudo: TrainingSet, weight: float) -> TrainingSet:
+        """Return these images, then others that models labelled, each of which counts ``weight`` times as much."""
+        is_pseudo_N = torch.arange(len(self) + len(pseudo), device=self.labels_N.device) >= len(self)
+        weights_N = (
+            None if weight == 1 and self.weights_N is None else torch.ones_like(is_pseudo_N, dtype=torch.float32)
+        )
+        if weights_N is not None:
+            weights_N[: len(self)] = 1 if self.weights_N is None else self.weights_N
+            weights_N[len(self) :] = weight
+        images_NHWC = torch.cat([self.images_NHWC, pseudo.images_NHWC])
+        return TrainingSet(
+            images_NHWC, torch.cat([self.labels_N, pseudo.labels_N]), weights_N, self.unlabelled, is_pseudo_N
+        )
 
 
 @dataclass(frozen=True)
@@ -83,7 +107,8 @@ class EpochReport:
 class FitReport:
     """How a fit went; the network holds the weights of epoch ``best_epoch``.
 
-    ``temperature`` is what its logits have been divided by, None if nothing was measured.
+    ``training_count`` and ``validation_count`` are labels of people, ``pseudo_count`` labels of models. ``temperature``
+    is what its logits have been divided by, None if nothing was measured.
     """
 
     epochs: tuple[EpochReport, ...]
@@ -95,6 +120,7 @@ class FitReport:
     seconds: float
     started_from: Start = Start.SCRATCH
     temperature: float | None = None
+    pseudo_count: int = 0
 
     @property
     def best(self) -> EpochReport:

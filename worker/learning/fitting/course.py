@@ -6,7 +6,8 @@ import copy
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -18,7 +19,7 @@ from app.recipes import Pick
 from worker.learning.devices import cores_for, global_seed, mixed_precision
 from worker.learning.fitting.base import EpochReport, Fit, FitReport, Stopped, TrainingSet
 from worker.learning.fitting.calibration import assign_folds, best_temperature, scale_logits
-from worker.learning.fitting.splitting import stratified_split
+from worker.learning.fitting.splitting import split
 from worker.learning.networks import Network
 from worker.learning.pool import chunk_slices, normalise
 
@@ -87,12 +88,12 @@ def fitting(teach: Teach) -> Fit:
             raise RecipeError("fitting.temperature", "there are no validation labels to measure it on", remedy)
         started = time.monotonic()
         first = copy.deepcopy(network) if way == "cross_fit" else None
-        rows, validation_rows = stratified_split(data.labels_N.cpu(), pick.number("validation_share"), generator)
+        rows, validation_rows = split(data, pick.number("validation_share"), generator)
         training, validation = data.at(rows.to(device)), data.at(validation_rows.to(device))
         if pick.text("class_weights") == "balanced":
             training = balance(training)
         lesson = Lesson(network, training, validation, pick, generator, device, deadline, on_epoch)
-        with global_seed(generator, device), cores_for(_step_pixels(data, pick), _WORTH_ALL_CORES):
+        with global_seed(generator, device), cores_for_steps(data, pick):
             course = teach(lesson)
             network.eval()
             temperature = None
@@ -102,9 +103,18 @@ def fitting(teach: Teach) -> Fit:
                 temperature = _cross_fit_temperature(teach, first, lesson)
         if temperature is not None:
             scale_logits(network, 1 / temperature)
-        counts, seconds = (len(rows), len(validation_rows)), time.monotonic() - started
-        epochs, best, steps, stopped_by = course.epochs, course.best_epoch, course.steps, course.stopped_by
-        return FitReport(epochs, best, steps, stopped_by, *counts, seconds, temperature=temperature)
+        pseudo_count = 0 if data.is_pseudo_N is None else int(data.is_pseudo_N.sum())
+        return FitReport(
+            epochs=course.epochs,
+            best_epoch=course.best_epoch,
+            steps=course.steps,
+            stopped_by=course.stopped_by,
+            training_count=len(rows) - pseudo_count,
+            validation_count=len(validation_rows),
+            seconds=time.monotonic() - started,
+            temperature=temperature,
+            pseudo_count=pseudo_count,
+        )
 
     return fit
 
@@ -115,7 +125,7 @@ def balance(data: TrainingSet) -> TrainingSet:
     _, classes_N = torch.unique(data.labels_N, return_inverse=True)
     totals_C = torch.bincount(classes_N, weights=weights_N)
     share_C = weights_N.sum() / (len(totals_C) * totals_C.clamp_min(torch.finfo(torch.float32).tiny))
-    return TrainingSet(data.images_NHWC, data.labels_N, (weights_N * share_C[classes_N]).float(), data.unlabelled)
+    return replace(data, weights_N=(weights_N * share_C[classes_N]).float())
 
 
 def weighted_loss(logits_NC: Tensor, data: TrainingSet) -> Tensor:
@@ -151,20 +161,27 @@ def check_loss(report: EpochReport) -> None:
         raise RecipeError("fitting.learning_rate", f"the loss was lost in epoch {report.epoch}", "use less")
 
 
-def _step_pixels(data: TrainingSet, pick: Pick) -> int:
-    return min(len(data), pick.integer("minibatch")) * data.images_NHWC.shape[1] ** 2
+def cores_for_steps(data: TrainingSet, pick: Pick) -> AbstractContextManager[None]:
+    """Compute on as many cores as a gradient step on these images is worth."""
+    pixels = min(len(data), pick.integer("minibatch")) * data.images_NHWC.shape[1] ** 2
+    return cores_for(pixels, _WORTH_ALL_CORES)
 
 
 def _cross_fit_temperature(teach: Teach, first: Network, lesson: Lesson) -> float | None:
     """Fit copies of the first network to two thirds of the labels each and measure on what each was not shown.
 
-    Fits to fewer labels are less right, so this errs towards doubt. None if there are too few labels, or the deadline
-    cuts a copy short: half a fit says nothing about a whole one.
+    Fits to fewer labels are less right, so this errs towards doubt. Labels of models are shown to every copy and none
+    is measured on them; the models that gave them knew all labels, which errs towards certainty. None if there are too
+    few labels, or the deadline cuts a copy short: half a fit says nothing about a whole one.
     """
-    whole = lesson.training
-    if len(whole) < 2 * _FOLDS:
+    whole, people = lesson.training, lesson.training.by_people()
+    labels_N = whole.labels_N.cpu() if people is None else whole.labels_N.cpu()[people]
+    if len(labels_N) < 2 * _FOLDS:
         return None
-    folds_N = assign_folds(whole.labels_N.cpu(), _FOLDS, lesson.generator).to(lesson.device)
+    folds_N = assign_folds(labels_N, _FOLDS, lesson.generator)
+    if people is not None:
+        folds_N = torch.full((len(whole),), _FOLDS).index_copy(0, people, folds_N)
+    folds_N = folds_N.to(lesson.device)
     logits, labels = list[Tensor](), list[Tensor]()
     for fold in range(_FOLDS):
         network = copy.deepcopy(first)

@@ -1,9 +1,11 @@
-"""Keeping some labels aside to decide when to stop."""
+"""Keeping some labels of people aside to decide when to stop."""
 
 from __future__ import annotations
 
 import torch
 from torch import Generator, Tensor
+
+from worker.learning.fitting.base import TrainingSet
 
 LEAST_VALIDATION = 10
 
@@ -37,3 +39,14 @@ def stratified_split(labels_N: Tensor, share: float, generator: Generator) -> tu
     is_validation = torch.zeros(count, dtype=torch.bool)
     is_validation[grouped[kept_aside]] = True
     return (~is_validation).nonzero().squeeze(1), is_validation.nonzero().squeeze(1)
+
+
+def split(data: TrainingSet, share: float, generator: Generator) -> tuple[Tensor, Tensor]:
+    """Split a training set as ``stratified_split`` does the labels of people; labels of models are all trained on."""
+    labels_N, people = data.labels_N.cpu(), data.by_people()
+    if people is None:
+        return stratified_split(labels_N, share, generator)
+    _, kept_aside = stratified_split(labels_N[people], share, generator)
+    is_trained_N = torch.ones(len(data), dtype=torch.bool)
+    is_trained_N[people[kept_aside]] = False
+    return is_trained_N.nonzero().squeeze(1), people[kept_aside]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import torch
 from torch.optim import Adam
 
+from app.recipes import Pick
 from worker.learning.augmentation import change, changes_for
 from worker.learning.devices import mixed_precision
 from worker.learning.fitting.base import FITTINGS, EpochReport, Stopped
 from worker.learning.fitting.course import Course, Lesson, check_loss, fitting, validate, weighted_loss
 from worker.learning.fitting.stopping import BestWeights, Plateau
+from worker.learning.networks import Network
 from worker.learning.pool import epoch_minibatches, normalise
 
 
@@ -19,14 +21,13 @@ def teach_supervised(lesson: Lesson) -> Course:
     References: Kingma and Ba 2015 (Adam); source A (early stopping and learning-rate reduction).
     """
     network, pick = lesson.network, lesson.pick
-    rate, decay = pick.number("learning_rate"), pick.number("weight_decay")
-    optimizer = Adam(network.parameters(), rate, weight_decay=decay, fused=True)
+    optimizer = make_optimizer(network, pick)
     plateau = Plateau(pick.integer("patience"), pick.integer("reduce_after"))
     best, reports, steps = BestWeights(network), list[EpochReport](), 0
     stopped_by = None
     while stopped_by is None:
         rate = float(optimizer.param_groups[0]["lr"])
-        loss, epoch_steps = _run_epoch(lesson, optimizer)
+        loss, epoch_steps = run_epoch(lesson, optimizer)
         steps += epoch_steps
         report = EpochReport(len(reports) + 1, loss, rate, *validate(network, lesson.validation))
         check_loss(report)
@@ -40,7 +41,13 @@ def teach_supervised(lesson: Lesson) -> Course:
     return Course(tuple(reports), plateau.best_epoch, steps, stopped_by)
 
 
-def _run_epoch(lesson: Lesson, optimizer: Adam) -> tuple[float, int]:
+def make_optimizer(network: Network, pick: Pick) -> Adam:
+    """Return Adam for all weights of a network, at the first step size of a supervised fitting."""
+    rate, decay = pick.number("learning_rate"), pick.number("weight_decay")
+    return Adam(network.parameters(), rate, weight_decay=decay, fused=True)
+
+
+def run_epoch(lesson: Lesson, optimizer: Adam) -> tuple[float, int]:
     """Take one pass of gradient steps; return their mean loss and their number."""
     network, data, pick, generator = lesson.network, lesson.training, lesson.pick, lesson.generator
     network.train()

@@ -9,7 +9,7 @@ from worker.learning.networks.base import NETWORKS, Network, NetworkSpec
 
 @NETWORKS.register("al_cnn")
 def build_al_cnn(spec: NetworkSpec) -> Network:
-    """Three 3x3 convolutions of 16, 32 and 64, each with batch-norm, ReLU and max-pooling by 2, 2 and 4.
+    """Three 3x3 convolutions of 16, 32 and 64, each with batch-norm (unless left out), ReLU and max-pooling by 2, 2, 4.
 
     Below 16 pixels the last pool shrinks to what is left; above, the largest response of each channel is kept, so
     there are always 64 features.
@@ -21,9 +21,11 @@ def build_al_cnn(spec: NetworkSpec) -> Network:
     spec.need_side(4)
     layers: list[nn.Module] = []
     channels, side = spec.channels, spec.side
+    is_normalised = bool(spec.parameters.get("batch_norm", True))  # weights of earlier releases do not say
     for width, widest_pool in ((16, 2), (32, 2), (64, 4)):
         pool = min(widest_pool, side)
-        layers += [nn.Conv2d(channels, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(pool)]
+        norms = [nn.BatchNorm2d(width)] if is_normalised else []
+        layers += [nn.Conv2d(channels, width, 3, padding=1), *norms, nn.ReLU(), nn.MaxPool2d(pool)]
         channels, side = width, side // pool
     if side > 1:
         layers.append(nn.AdaptiveMaxPool2d(1))

@@ -16,7 +16,8 @@ def build_resnet(spec: NetworkSpec) -> Network:
     """Torchvision's residual network: 512 features for 18 layers, 2,048 for 50.
 
     Images of up to 64 pixels a side would shrink to a dot in the published stem (7x7 by steps of two, then a pool);
-    they get one 3x3 convolution by steps of one. Published weights keep the stem that they were learned with.
+    they get one 3x3 convolution by steps of one. Published weights keep the stem that they were learned with. The
+    published head silences nothing; ``dropout`` above 0 lets features be silenced, for a posterior to sample.
 
     Raises:
         RecipeError: images of fewer than 8 pixels a side.
@@ -28,5 +29,7 @@ def build_resnet(spec: NetworkSpec) -> Network:
         body.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
         nn.init.kaiming_normal_(body.conv1.weight, mode="fan_out", nonlinearity="relu")
         body.maxpool = nn.Identity()
-    head, body.fc = body.fc, nn.Identity()
+    last, body.fc = body.fc, nn.Identity()
+    # A layer that silences nothing stays where it is, so that weights fit whatever the share is in the next round.
+    head = nn.Sequential(nn.Dropout(float(spec.parameters.get("dropout", 0.0))), last)
     return split(spec, body, head)
