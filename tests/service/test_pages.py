@@ -13,9 +13,11 @@ from fastapi.routing import APIRoute
 
 import app.pages
 from app.pages.guards import CONTENT_POLICY
+from app.pages.project import STAGES
 from app.records import Round, RoundState
 from tests.factories import make_project
 from tests.service.web import HTMX, JSON, Web, make_history, token_of, web
+from worker.learning.snapshot import Stage
 
 __all__ = ["web"]
 
@@ -153,6 +155,18 @@ def test_the_project_page_shows_the_curve_with_its_interval(web: Web) -> None:
 def test_without_a_worker_the_page_says_so_and_how_to_start_one(web: Web) -> None:
     page = web.annotator().get(f"/projects/{make_history(web)}/live").text
     assert "Not running" in page and "querent up" in page and "<!doctype" not in page
+
+
+def test_every_stage_of_the_worker_is_told_in_words(web: Web) -> None:
+    assert list(STAGES) == ["decoding", *(stage.value for stage in Stage)]
+    project_id = make_history(web)
+    with web.database.transaction() as session:
+        last = session.query(Round).filter_by(project_id=project_id, number=1).one()
+        last.state, last.progress = RoundState.RUNNING, {"stage": "reading", "done": 3, "total": 50}
+        session.commit()
+    page = web.annotator().get(f"/projects/{project_id}/live").text
+    assert '<li aria-current="step">Reading features</li>' in page
+    assert "Reading features: 3 of 50" in page
 
 
 def test_a_failed_round_shows_its_reason_and_lets_an_admin_try_again(web: Web) -> None:
