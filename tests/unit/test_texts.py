@@ -9,8 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from app.errors import AnsweredAlready, AnswerGone, BudgetSpent, ClassRetired
 from app.pages.templating import STATIC, TEMPLATES
+from app.records import QuerySource, RoundState, UnusableReason
+from app.services.keys import Action
+from app.services.labeling_progress import NothingKind
 from app.texts import FOLDER, LEADING, PLACEHOLDER, languages, pick_language, texts_of
+from worker.learning.snapshot import Stage
 
 ROOT = Path(__file__).resolve().parents[2]
 OTHERS = [code for code in languages() if code != LEADING]
@@ -44,6 +49,25 @@ def test_every_language_has_the_same_texts_with_the_same_placeholders(code: str)
         assert sorted(set(PLACEHOLDER.findall(theirs))) == sorted(set(PLACEHOLDER.findall(mine))), key
         assert theirs.strip() == theirs and theirs, key
         assert "<" not in theirs + mine, "texts hold no markup"
+
+
+@pytest.mark.parametrize(
+    ("prefix", "words"),
+    [
+        ("labeling.script.nothing.", [f"{kind.value}.{part}" for kind in NothingKind for part in ("reason", "remedy")]),
+        ("labeling.script.stage.", ["decoding", *Stage]),
+        ("labeling.script.worker.", list(RoundState)),
+        ("labeling.script.refused.", [AnsweredAlready.code, AnswerGone.code, BudgetSpent.code, ClassRetired.code]),
+        ("labeling.reasons.", [reason.value.replace(" ", "_") for reason in UnusableReason]),
+        ("labeling.why.", list(QuerySource)),
+        (
+            "labeling.",
+            [f"{action.value}.says" for action in (Action.UNDO, Action.SKIP, Action.UNSURE, Action.UNUSABLE)],
+        ),
+    ],
+)
+def test_every_word_that_a_page_makes_a_key_of_has_a_text(prefix: str, words: list[str]) -> None:
+    assert {f"{prefix}{word}" for word in words} <= texts_of(LEADING).all_keys()
 
 
 def test_every_text_that_counts_has_one_and_other() -> None:
