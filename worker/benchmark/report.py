@@ -106,6 +106,8 @@ def _shown(cell: Cell) -> str:
 def _protocol(experiment: Experiment) -> str:
     data, splits, budget = experiment.data, experiment.splits, experiment.budget
     words = [f"{data.name}, pool of {splits.pool or 'all'} and {splits.test or 'all'} test images"]
+    if splits.draw == "first":
+        words.append("the first of the set")
     if data.repeats > 1:
         words.append(f"{data.repeats} copies with noise of {data.noise:g}")
     if data.rare_class is not None:
