@@ -38,8 +38,9 @@ class RunKey:
 class RoundLine:
     """The figures of one round, measured on the test images; ``labels`` are the oracle's alone.
 
-    ``pseudo_labels`` are those that the network learned from too. ``mean_entropy`` is that of the test images,
-    ``mean_pool_entropy`` that of the candidates; None where asking read none of them.
+    ``pseudo_labels`` stood when the network was fitted; unless their weight is 0, it learned from them.
+    ``mean_entropy`` is that of the test images, ``mean_pool_entropy`` that of the candidates; None where asking read
+    none of them.
     """
 
     experiment: str
@@ -67,8 +68,9 @@ class RoundLine:
 class RoundDetail:
     """What else a round found: how the fit went, per-class figures, what was asked next and what was answered.
 
-    Of the ``pseudo_labels`` that the network learned from, ``pseudo_right`` are the truth; ``pseudo_report`` says how
-    those of the next round were chosen. ``pair`` has what ``worker.benchmark.pairs`` saw of the epochs of co-training.
+    Of the ``pseudo_labels`` that stood when the network was fitted, ``pseudo_right`` are the truth; ``pseudo_report``
+    says how those of the next round were chosen.
+    ``pair`` has what ``worker.benchmark.pairs`` saw of the epochs of co-training.
     What has a default was not yet kept when older results were written.
     """
 

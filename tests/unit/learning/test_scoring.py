@@ -74,6 +74,11 @@ def test_an_empty_pool_has_no_scores_and_no_reasons(name):
     assert pool.scores_N.shape == (0,)
     assert pool.features_ND is not None and len(pool.features_ND) == 0
     assert reasons.top_classes_K2.shape == reasons.top_probs_K2.shape == (0, 2)
+    assert pool.classes_N is None and pool.mean_entropy is None
+    guessed = score_rows(
+        acquisition, parameters, posterior, images, none, generator=generator, device=CPU, keep_guesses=True
+    )
+    assert (guessed.classes_N.shape, guessed.confidences_N.shape) == ((0,), (0,))
 
 
 def test_progress_is_told_after_each_chunk():
@@ -92,6 +97,29 @@ def test_other_than_one_score_an_image_is_refused():
     own = Acquisition(Sight.IMAGE, lambda evidence: torch.zeros(evidence.count, 1))
     with pytest.raises(ShapeError, match=r"scores_N: expected shape \[16\], got \[16, 1\]"):
         score_images(own)
+
+
+@pytest.mark.parametrize("name", ["random", "entropy", "redundancy"])
+@pytest.mark.parametrize("posterior", ["plugin", {"name": "mc_dropout", "samples": 4}])
+def test_guesses_and_entropy_of_chunks_are_those_of_the_whole(name, posterior):
+    acquisition, parameters = ACQUISITIONS.get(name), parse_pick(CHOICES, name).parameters
+    pool, reading = score_images(acquisition, parameters, posterior, keep_guesses=True)
+    probs_NC = reading.log_probs_SNC.double().exp().mean(0)
+    assert torch.equal(pool.classes_N, probs_NC.argmax(1))
+    torch.testing.assert_close(pool.confidences_N, probs_NC.amax(1).float())
+    assert pool.mean_entropy == pytest.approx(float(torch.special.entr(probs_NC).sum(1).mean()), rel=1e-5)
+    assert (pool.classes_N.shape, pool.confidences_N.dtype) == ((40,), torch.float32)
+
+
+def test_a_pool_is_read_for_its_guesses_only_if_they_are_wanted():
+    acquisition, told = ACQUISITIONS.get("random"), []
+    unread, _ = score_images(acquisition, progress=lambda *done: told.append(done))
+    assert (unread.classes_N, unread.confidences_N, unread.mean_entropy) == (None, None, None)
+    assert told == [(40, 40)]
+    read, _ = score_images(acquisition, keep_guesses=True)
+    torch.testing.assert_close(read.scores_N, unread.scores_N)
+    without, _ = score_images(ACQUISITIONS.get("margin"))
+    assert without.classes_N is None and without.mean_entropy > 0
 
 
 def test_reasons_are_the_likeliest_classes_and_the_formulas_own_numbers():
