@@ -154,8 +154,8 @@ def stage(web: WebServer, database: Database) -> Stage:
 def open_page(chromium: Browser, web: WebServer) -> Iterator[Open]:
     contexts: list[BrowserContext] = []
 
-    def build(scene: Scene, **options: Any) -> Page:
-        context = web.context(chromium, scene.user, **options)
+    def build(scene: Scene, user: User | None = None, **options: Any) -> Page:
+        context = web.context(chromium, user or scene.user, **options)
         contexts.append(context)
         page = context.new_page()
         page.goto(scene.path)
