@@ -246,11 +246,8 @@ def _goes_on(session: Session, project: Project, latest: Round) -> bool:
     """
     rule = project.recipe.get("pseudo_labeler", {}).get("name")
     added = ((latest.metrics or {}).get("pseudo") or {}).get("added", 0)
-    if (
-        not added
-        or not project.is_spent
-        or not any(known.name == rule and known.goes_on for known in PSEUDO_LABELERS.choices)
-    ):
+    is_made_for_it = any(known.name == rule and known.goes_on for known in PSEUDO_LABELERS.choices)
+    if not (added and project.is_spent and is_made_for_it):
         return False
     other = select(func.max(Round.number)).where(
         Round.project_id == project.id, Round.reason != RoundReason.AUTOMATIC_LABELS

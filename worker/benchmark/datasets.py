@@ -132,9 +132,11 @@ def divide(dataset: Dataset, experiment: Experiment, seed: int) -> Division:
     wanted, base_count = experiment.splits, dataset.base_count
     rows = np.arange(len(dataset.labels_N), dtype=np.int64)
     own_tests = rows[base_count * dataset.repeats :]
-    base = np.random.default_rng(stable_seed(seed, "pool")).permutation(base_count).astype(np.int64)
-    if len(own_tests):
+    base, tests = rows[:base_count], own_tests
+    if wanted.draw == "seed":
+        base = np.random.default_rng(stable_seed(seed, "pool")).permutation(base_count).astype(np.int64)
         tests = np.random.default_rng(stable_seed(seed, "test")).permutation(own_tests)
+    if len(own_tests):
         test_rows = _some(tests, wanted.test, experiment, "splits.test")
     else:
         if wanted.test is None:

@@ -51,10 +51,14 @@ class Data(_Table):
 
 
 class Splits(_Table):
-    """Images drawn by seed into the pool (before they are repeated) and for testing; all there are when not given."""
+    """Images in the pool (before they are repeated) and for testing; all there are when not given.
+
+    They are drawn by seed, or the first of the set, as published runs often take them.
+    """
 
     pool: Count | None = None
     test: Count | None = None
+    draw: Literal["seed", "first"] = "seed"
 
 
 class SeedSet(_Table):

@@ -125,6 +125,8 @@ def _protocol(experiment: Experiment) -> str:
     data, splits, budget = experiment.data, experiment.splits, experiment.budget
     sizes = [f"{count:,}" if count else "all" for count in (splits.pool, splits.test)]
     words = [f"{data.name}, pool of {sizes[0]} and {sizes[1]} test images"]
+    if splits.draw == "first":
+        words.append("the first of the set")
     if data.repeats > 1:
         words.append(f"{data.repeats} copies with noise of {data.noise:g}")
     if data.rare_class is not None:

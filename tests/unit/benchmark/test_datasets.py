@@ -76,6 +76,15 @@ def test_pool_and_test_images_are_drawn_by_seed_and_do_not_meet() -> None:
         assert not set(first.pool_rows) & set(first.test_rows)
 
 
+@pytest.mark.parametrize("seed", [0, 7])
+def test_the_first_images_may_be_taken_instead(seed: int) -> None:
+    experiment = make_experiment(splits={"pool": 50, "test": 20, "draw": "first"})
+    own = divide(make_dataset(tests=40), experiment, seed)
+    assert (own.pool_rows.tolist(), own.test_rows.tolist()) == (list(range(50)), list(range(200, 220)))
+    held_out = divide(make_dataset(tests=0), experiment, seed)
+    assert (held_out.test_rows.tolist(), held_out.pool_rows.tolist()) == (list(range(20)), list(range(20, 70)))
+
+
 def test_a_rare_class_has_its_share_of_the_pool() -> None:
     dataset = make_dataset(count=5000)
     counted = make_experiment(data={"rare_class": 3, "rare_share": 0.01}, splits={"pool": 2000})
