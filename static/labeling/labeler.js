@@ -52,6 +52,7 @@ export class Labeler {
     this.#answers = answers;
     this.#screen = screen;
     this.#view = view;
+    this.#recall();
   }
 
   /** @returns {import("./api.js").Query|null} the query on screen */
@@ -96,8 +97,7 @@ export class Labeler {
     } else if (!this.#isUndoingUnknown) {
       // given before this page was loaded: only the server knows which image it was
       this.#isUndoingUnknown = true;
-      const unsent = this.#outbox.entries.findLast(({ kind }) => kind === "answer");
-      this.#outbox.add({ kind: "undo", client_id: unsent?.client_id ?? null, query_id: null });
+      this.#outbox.add({ kind: "undo", client_id: null, query_id: null });
     }
   }
 
@@ -206,10 +206,24 @@ export class Labeler {
     else this.#screen.showNone(this.nothing);
   }
 
+  /** Know what was said on an earlier page and waits in the outbox, since the server does not know it yet. */
+  #recall() {
+    for (const entry of this.#outbox.entries) {
+      const known = this.#answers.toQuery(entry.query_id);
+      if (entry.kind === "undo" && known) this.#answers.takeBack(known);
+      if (entry.kind === "undo" || !entry.query) continue;
+      const fresh = given(entry, null, known);
+      if (known) this.#answers.replace(known, fresh);
+      else this.#answers.add(fresh);
+      this.#acts.push(entry.client_id);
+    }
+  }
+
   /** @param {Held} item @param {Said} said @param {number} pressedAt */
   #give(item, said, pressedAt) {
     const entry = this.#entry(item, said, pressedAt);
-    this.#remember(given(item, entry, null));
+    this.#answers.add(given(entry, item, null));
+    this.#acts = [...this.#acts.slice(1 - LATEST), entry.client_id];
     letGo(item);
     this.#current = this.#queue.take();
     this.#screen.follow(pressedAt, this.#current?.state === "decoded");
@@ -227,7 +241,7 @@ export class Labeler {
       return;
     }
     const entry = { ...this.#entry(item, said, pressedAt), corrects: old.clientId, was: old.outcome };
-    const fresh = given(item, entry, old);
+    const fresh = given(entry, item, old);
     this.#answers.replace(old, fresh);
     this.#acts = [...this.#acts.slice(1 - LATEST), entry.client_id];
     this.#looking.given = fresh;
@@ -286,12 +300,6 @@ export class Labeler {
     this.#current = null;
   }
 
-  /** @param {Given} answer */
-  #remember(answer) {
-    this.#answers.add(answer);
-    this.#acts = [...this.#acts.slice(1 - LATEST), answer.clientId];
-  }
-
   /** The image of an answer, fetched again if it is not at hand. @param {Given} known @returns {Held} */
   #itemOf(known) {
     const isComing = known.item?.state === "loading" && known.item.wanted;
@@ -306,6 +314,7 @@ export class Labeler {
       kind: "answer",
       client_id: newId(),
       query_id: query.query_id,
+      query,
       ...said,
       seconds_taken: Math.min(LONGEST_LOOK_SECONDS, seconds),
       reserve: query.reserve,
@@ -317,10 +326,9 @@ export class Labeler {
   }
 }
 
-/** @param {Held} item @param {Entry} entry @param {Given|null} before @returns {Given} */
-function given(item, entry, before) {
-  const { client_id, outcome, class_id, reason, name } = entry;
-  return { query: item.query, clientId: client_id, outcome, classId: class_id, reason, name, item, before };
+/** @param {Entry} entry @param {Held|null} item @param {Given|null} before @returns {Given} */
+function given({ query, client_id, outcome, class_id, reason, name }, item, before) {
+  return { query, clientId: client_id, outcome, classId: class_id, reason, name, item, before };
 }
 
 /** @param {Given} old @param {Said} said */

@@ -13,7 +13,7 @@ const LONGEST_WAIT_MS = 10_000;
 /**
  * @typedef {{kind: "answer"|"undo", client_id: string|null, query_id: number|null, outcome?: string,
  *   class_id?: number|null, reason?: string|null, seconds_taken?: number, saw_prediction?: boolean, reserve?: boolean,
- *   name?: string, corrects?: string, was?: string}} Entry
+ *   name?: string, query?: import("./api.js").Query, corrects?: string, was?: string}} Entry
  *   `corrects` is the client id of the answer that this one takes the place of, `was` that one's outcome
  * @typedef {{delivered: (entry: Entry, reply: any) => void, refused: (entry: Entry, failure: Failure) => void,
  *   changed: () => void}} Listener

@@ -57,6 +57,7 @@ export class Screen {
     if (!isOther && this.#paintedAt !== null && this.#shownAs === item.state) return;
     if (isOther) this.#change(item);
     this.#paintedAt = null;
+    this.#view.setBusy(true);
     this.#shownAs = item.state;
     this.#view.setReady(item.state !== "loading");
     const painted = (at) => this.#painted(item, at);
@@ -69,6 +70,7 @@ export class Screen {
   showNone(nothing) {
     if (this.#item) this.#change(null);
     this.#paintedAt = null;
+    this.#view.setBusy(false);
     this.#view.setReady(false);
     if (nothing) this.#view.showNothing(nothing.reason, nothing.remedy);
     else this.#view.showMessage("loading", "", text("image.fetching"));
@@ -88,6 +90,7 @@ export class Screen {
   #painted(item, at) {
     if (item !== this.#item || this.#paintedAt !== null) return;
     this.#paintedAt = at;
+    this.#view.setBusy(false);
     const name = this.#wasReady ? "key-to-painted" : "key-to-fetched-and-painted";
     if (this.#pressedAt) performance.measure(name, { start: this.#pressedAt, end: at });
     this.#pressedAt = 0;

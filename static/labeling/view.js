@@ -69,6 +69,11 @@ export class View {
     return true;
   }
 
+  /** @param {boolean} isBusy whether what is on the stage cannot be seen yet */
+  setBusy(isBusy) {
+    this.#stage.setAttribute("aria-busy", String(isBusy));
+  }
+
   /** @param {boolean} isReady whether an answer can be given */
   setReady(isReady) {
     if (isReady === this.#isReady) return;

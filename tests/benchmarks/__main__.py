@@ -13,6 +13,7 @@ from tests.benchmarks import (
     bench_learning,
     bench_ledger,
     bench_loop,
+    bench_painting,
     bench_pool,
     bench_posteriors,
     bench_selections,
@@ -29,6 +30,7 @@ def main() -> None:
     for name, measure in (
         ("web process", bench_web.figures),
         ("labeling, one person", bench_labeling.figures),
+        ("from key to paint, in Chromium", bench_painting.figures),
         ("the ledger", bench_ledger.figures),
         ("the loop on digits", bench_loop.figures),
         ("learning", bench_learning.figures),

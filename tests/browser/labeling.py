@@ -32,10 +32,10 @@ SEE = """previous => new Promise((resolve, reject) => {
   const deadline = performance.now() + 30000;
   const look = () => {
     if (performance.now() > deadline) return reject(new Error(document.querySelector("main").innerText));
-    const image = document.querySelector(".stage .picture");
+    const image = document.querySelector(".stage:not([aria-busy=true]) .picture");
     const id = image && new URL(image.src).pathname.split("/").pop();
     if (!id || id === previous) return requestAnimationFrame(look);
-    requestAnimationFrame(() => setTimeout(() => resolve(id), 8));
+    setTimeout(() => resolve(id));
   };
   look();
 })"""
@@ -154,8 +154,8 @@ def stage(web: WebServer, database: Database) -> Stage:
 def open_page(chromium: Browser, web: WebServer) -> Iterator[Open]:
     contexts: list[BrowserContext] = []
 
-    def build(scene: Scene, **options: Any) -> Page:
-        context = web.context(chromium, scene.user, **options)
+    def build(scene: Scene, user: User | None = None, **options: Any) -> Page:
+        context = web.context(chromium, user or scene.user, **options)
         contexts.append(context)
         page = context.new_page()
         page.goto(scene.path)

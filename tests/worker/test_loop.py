@@ -119,6 +119,18 @@ def test_digits_are_imported_labelled_and_learned(sending: Database, worker: Wor
         scores = [query.score for query in batch]
         assert scores == sorted(scores, reverse=True), "the score decides the order"
         assert all(len(query.parts["top"]) == 2 for query in batch)
+        labels = dict(
+            session.execute(
+                select(Image.id, Image.label_class_id).where(
+                    Image.project_id == watch.project_id, Image.has_human_label
+                )
+            ).all()
+        )
+        for query in batch:
+            near = query.parts["neighbours"]
+            assert [(labels[image_id], len(near)) for image_id, _, _ in near] == [(kind, 5) for _, kind, _ in near]
+            similarities = [similarity for _, _, similarity in near]
+            assert similarities == sorted(similarities, reverse=True) and similarities[0] <= 1
         model = session.scalars(select(Model).where(Model.round_id == second.id)).one()
         assert Storage(settings.storage).get(model.weights_hash)
 
