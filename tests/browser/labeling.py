@@ -209,6 +209,7 @@ def telling(web: WebServer) -> Iterator[Database]:
 
 
 def assert_accessible(page: Page) -> None:
+    page.evaluate("Promise.allSettled(document.getAnimations().map(one => one.finished))")  # colours on their way
     found = Axe().run(
         page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
     )
