@@ -30,6 +30,8 @@ export class Zoom {
     this.#stage = stage;
     this.#listener = listener;
     stage.addEventListener("wheel", (event) => this.#turn(event), { passive: false });
+    // else Chromium takes a swipe for a fling, and the tap after it for the finger that stops it
+    stage.addEventListener("touchstart", (event) => event.preventDefault(), { passive: false });
     stage.addEventListener("pointerdown", (event) => this.#down(event));
     stage.addEventListener("pointermove", (event) => this.#move(event));
     for (const kind of ["pointerup", "pointercancel"]) stage.addEventListener(kind, (event) => this.#up(event));
