@@ -402,7 +402,7 @@ def test_answers_are_never_sent_in_the_name_of_somebody_else(stage: Stage, open_
     expect(page.locator("[data-part=stale-page]")).to_contain_text("Your answer is kept.")
     assert scene.annotations(standing=False) == []
     web.sign_in(page.context, scene.user)
-    page.get_by_role("link", name="Reload the page").click()
+    page.reload()
     assert scene.saved(1) == scene.expected("1")
 
 

@@ -38,7 +38,7 @@ def test_the_latest_round_is_shown_from_the_highest_score_to_the_lowest(
         session.flush()
         found = latest_pool_scores(session, storage, project.id)
     assert found is not None
-    assert (found.number, found.acquisition, found.images) == (1, "entropy", count)
+    assert (found.number, found.acquisition, found.images) == (1, "margin", count)
     ordered = np.sort(scores)[::-1]
     assert len(found.ranks) == min(count, POINTS) == len(found.scores)
     assert [ordered[rank - 1] for rank in found.ranks] == list(found.scores)
