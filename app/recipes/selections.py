@@ -36,6 +36,11 @@ SELECTIONS = Group(
             "Hacohen, Dekel and Weinshall 2022",
             "The first few dozen labels, when uncertainty means little yet.",
             (
+                one_of(
+                    "see",
+                    ("network", "looks"),
+                    "Cluster what the network sees, or what images look like without it: edges and pixels.",
+                ),
                 integer("neighbours", 20, 1, 1000, "Nearest neighbours that typicality is measured by."),
                 integer("most_clusters", 500, 1, 10_000, "Most clusters made, however many labels there are."),
                 integer("most_images", 20_000, 100, 1_000_000, "Most open images clustered; of more, a drawn part."),
@@ -48,6 +53,19 @@ SELECTIONS = Group(
             "Zhdanov 2019; Citovsky et al. 2021; batch mode of source D",
             "Batches that should follow the score without asking the same thing twice.",
             (number("widen", 10.0, 1.0, 1000.0, "Images clustered, as a multiple of the batch."),),
+        ),
+        Choice(
+            "hedge",
+            "Highest scores, and looks without a label",
+            "Part of the batch as cluster_margin, part the most typical images of clusters without a label, by edges "
+            "and pixels.",
+            "Ours; typiclust beside cluster_margin",
+            "Few labels, above all when learning from the pool: a network can be sure of a mistake and never ask.",
+            (
+                number("share", 0.5, 0.0, 1.0, "Part of the batch that is chosen by looks, whatever the network says."),
+                number("widen", 10.0, 1.0, 1000.0, "Images clustered by score, as a multiple of their part."),
+                integer("most_images", 20_000, 100, 1_000_000, "Most open images clustered by looks; of more, a part."),
+            ),
         ),
         Choice(
             "batch_bald",

@@ -13,9 +13,10 @@ from torch import Generator, Tensor
 from app.recipes import Recipe
 from worker.learning.acquisitions import ACQUISITIONS, Sight
 from worker.learning.acquisitions.random import random_scores
-from worker.learning.cold_start import plain_features, typical_positions
+from worker.learning.cold_start import typical_positions
 from worker.learning.devices import cores_for, seeded
 from worker.learning.drawing import Draws, Mixing, draw_ranking
+from worker.learning.looks import looks, plain_features
 from worker.learning.neighbours import Neighbours, nearest_labelled
 from worker.learning.pool import Images, Rows
 from worker.learning.posteriors import Posterior, read_all
@@ -88,6 +89,10 @@ def rank_by_scores(
     look = _Look(images_NHWC, candidates, known)
     generator = seeded(recipe.seed, round_number, "selecting")
 
+    def looks_at(positions: Tensor) -> Tensor:
+        rows = np.concatenate([candidates[positions.numpy()], known.labelled_rows])
+        return looks(images_NHWC, rows, seeded(recipe.seed, round_number, "looking"))
+
     def scored(pending_N: Tensor, wanted: int) -> Scored:
         return Scored(
             pool.scores_N,
@@ -99,6 +104,7 @@ def rank_by_scores(
             labelled_features_LD=look.labelled_features if selection.needs_labelled else None,
             log_probs_NC=pool.log_probs_NC,
             read_log_probs=look.log_probs_at if selection.needs_samples else None,
+            read_looks=looks_at if selection.needs_looks else None,
             batch_size=recipe.batch_size,
         )
 

@@ -232,7 +232,7 @@ def test_clusters_of_a_few_outliers_wait():
 
 def test_typiclust_ranks_a_drawn_part_of_a_large_pool_and_the_rest_by_score():
     scores = make_scores(300)
-    parameters = {"neighbours": 5, "most_clusters": 50, "most_images": 100}
+    parameters = {"see": "network", "neighbours": 5, "most_clusters": 50, "most_images": 100}
     found = select("typiclust", scores, 300, parameters=parameters, batch_size=10)
     assert sorted(found) == list(range(300))
     assert found[100:] == sorted(found[100:], key=lambda row: -scores[row])

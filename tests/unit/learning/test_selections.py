@@ -12,7 +12,7 @@ from worker.learning.errors import NotFiniteError, ShapeError
 from worker.learning.selections import SELECTIONS, Scored
 from worker.learning.selections.top_k import top_k
 
-DRAWING = {"badge", "cluster_margin", "power", "typiclust"}
+DRAWING = {"badge", "cluster_margin", "hedge", "power", "typiclust"}
 ALL = pytest.mark.parametrize("name", SELECTIONS.names())
 
 
@@ -35,13 +35,14 @@ def make_scored(name, scores_N, count, pending=(), seed=0, order=None, **changes
     order = torch.arange(total) if order is None else order
     pending_N = torch.zeros(total, dtype=torch.bool)
     pending_N[list(pending)] = True
-    log_probs_SNC = make_log_probs(total)[:, order]
+    log_probs_SNC, looks_ND = make_log_probs(total)[:, order], make_features(total, seed=4)[order]
     given = {
         "parameters": parse_pick(CHOICES, name).parameters,
         "features_ND": make_features(total)[order],
         "labelled_features_LD": make_features(3, seed=9),
         "log_probs_NC": mean_log_probs(log_probs_SNC),
         "read_log_probs": lambda positions: log_probs_SNC[:, positions],
+        "read_looks": lambda positions: torch.cat([looks_ND[positions], make_features(3, seed=5)]),
         **changes,
     }
     return Scored(scores_N[order], pending_N[order], count, torch.Generator().manual_seed(seed), **given)
@@ -118,6 +119,7 @@ def test_images_that_are_all_alike_are_taken_in_order_or_drawn(name):
         "read_log_probs": lambda positions: (
             torch.tensor([[0.6, 0.4], [0.1, 0.9]]).log()[:, None].expand(2, len(positions), 2)
         ),
+        "read_looks": lambda positions: torch.full((len(positions) + 2, 4), 0.3),
     }
     batch = select(name, torch.zeros(30), 8, **same)
     assert len(set(batch)) == 8

@@ -20,8 +20,9 @@ class Scored:
     ``scores_N`` higher = ask sooner; ``pending_N`` true where an image is asked already and must not be chosen again;
     ``count`` is how many images are ranked. The first ``batch_size`` of them are the next batch (all, if it is None);
     the others are its reserve. What a selection does not say that it needs is None: ``features_ND`` of these images,
-    ``labelled_features_LD`` of the labelled ones, ``log_probs_NC`` of the mean prediction, and ``read_log_probs``,
-    which returns log_probs_SNC of the posterior's samples at some positions.
+    ``labelled_features_LD`` of the labelled ones, ``log_probs_NC`` of the mean prediction, ``read_log_probs``,
+    which returns log_probs_SNC of the posterior's samples at some positions. ``read_looks`` returns what images look
+    like without any network, [n + L, D]: those at n positions and, after them, the labelled ones.
     """
 
     scores_N: Tensor
@@ -33,6 +34,7 @@ class Scored:
     labelled_features_LD: Tensor | None = None
     log_probs_NC: Tensor | None = None
     read_log_probs: Callable[[Tensor], Tensor] | None = None
+    read_looks: Callable[[Tensor], Tensor] | None = None
     batch_size: int | None = None
 
     def __post_init__(self) -> None:
@@ -64,6 +66,12 @@ class Scored:
         """Return the features of the labelled images, to a selection that needs them; there may be none."""
         return self.seen_features[:0] if self.labelled_features_LD is None else self.labelled_features_LD
 
+    def looks_at(self, positions: Tensor) -> Tensor:
+        """Return what images at positions and all labelled ones look like, to a selection that needs it."""
+        if self.read_looks is None:
+            raise ValueError("this selection needs looks, and was given none")
+        return self.read_looks(positions)
+
     @property
     def seen_predictions(self) -> Tensor:
         """Return the mean prediction, to a selection that needs it."""
@@ -86,6 +94,7 @@ class Selection:
     needs_labelled: bool = False
     needs_log_probs: bool = False
     needs_samples: bool = False
+    needs_looks: bool = False
     draw_logits: Callable[[Scored], Tensor] | None = None
 
 

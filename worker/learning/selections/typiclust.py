@@ -106,21 +106,41 @@ def _most_typical_last(features_ND: Tensor, is_member_N: Tensor, is_known_N: Ten
     return best_first[::-1]
 
 
-def _select(scored: Scored) -> Tensor:
-    """Cluster the labelled images and at most ``most_images`` of the pool; whoever is left out follows by score."""
-    features_ND, known_LD = scored.seen_features, scored.known_features
-    parameters = {name: int(value) for name, value in scored.parameters.items()}
-    most_images = parameters.pop("most_images")
-    total = len(features_ND)
-    shuffled = torch.randperm(total, generator=scored.generator)
+def typical_of_drawn(
+    scored: Scored, batch: int, count: int, *, by_looks: bool, most_images: int, **parameters: int
+) -> Tensor:
+    """Cluster the labelled images and at most ``most_images`` of the pool, and choose among those by ``typiclust``.
+
+    Args:
+        scored: the pool.
+        batch: as in ``typiclust``.
+        count: as in ``typiclust``.
+        by_looks: cluster what images look like, in place of the network's features.
+        most_images: bound of the open images that are clustered; of more, a drawn part.
+        parameters: those of ``typiclust``.
+    Returns:
+        positions in the pool, int64, in the order chosen.
+    """
+    shuffled = torch.randperm(len(scored.scores_N), generator=scored.generator)
     drawn = shuffled[:most_images].sort().values
-    everyone_ND = torch.cat([features_ND[drawn], known_LD])
-    is_known_N = torch.cat([scored.pending_N[drawn], torch.ones(len(known_LD), dtype=torch.bool)])
-    found = typiclust(everyone_ND, is_known_N, scored.batch, scored.count, scored.generator, **parameters)
-    chosen = drawn[found]
+    if by_looks:
+        everyone_ND = scored.looks_at(drawn)
+    else:
+        everyone_ND = torch.cat([scored.seen_features[drawn], scored.known_features])
+    is_labelled = torch.ones(len(everyone_ND) - len(drawn), dtype=torch.bool)
+    is_known_N = torch.cat([scored.pending_N[drawn], is_labelled])
+    return drawn[typiclust(everyone_ND, is_known_N, batch, count, scored.generator, **parameters)]
+
+
+def _select(scored: Scored) -> Tensor:
+    """Choose typical images; whoever was not clustered follows by score."""
+    parameters = dict(scored.parameters)
+    by_looks = parameters.pop("see") == "looks"
+    numbers = {name: int(value) for name, value in parameters.items()}
+    chosen = typical_of_drawn(scored, scored.batch, scored.count, by_looks=by_looks, **numbers)
     taken_N = scored.pending_N.clone()
     taken_N[chosen] = True
     return torch.cat([chosen, top_k(scored.scores_N, taken_N, scored.count - len(chosen))])
 
 
-SELECTIONS.add("typiclust", Selection(_select, needs_features=True, needs_labelled=True))
+SELECTIONS.add("typiclust", Selection(_select, needs_features=True, needs_labelled=True, needs_looks=True))
