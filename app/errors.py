@@ -12,6 +12,7 @@
     │   └── ExpiredLink     (410)    a one-time link that was used or is too old
     ├── NotAllowed          (403)    the role does not include this
     ├── NotFound            (404)    no such thing
+    │   └── NotAMember      (404)    of a project that the person has left
     ├── Conflict            (409)    true when asked, no longer true now
     │   ├── LeaseLost       (409)    the query has passed to someone else
     │   │   └── AnsweredAlready (409) by the same person
@@ -125,6 +126,12 @@ class NotFound(QuerentError):
 
     status = 404
     code = "not_found"
+
+
+class NotAMember(NotFound):
+    """The person is no member of the project any more; strangers are told that there is no such project."""
+
+    code = "not_a_member"
 
 
 class Conflict(QuerentError):

@@ -13,6 +13,7 @@ from typing import Annotated, Any, cast
 from fastapi import Depends, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from jinja2 import Environment
+from sqlalchemy.orm import Session
 from starlette.datastructures import FormData
 
 from app.database import Database
@@ -20,9 +21,10 @@ from app.errors import BadInput, ForeignForm, NotAllowed
 from app.events import Bus
 from app.pages.closing import Closing
 from app.pages.limits import Tries
+from app.pages.paths import read_id
 from app.pages.sessions import Visit, Visits
 from app.records import Role
-from app.services import accounts
+from app.services import accounts, members
 from app.settings import Settings
 from app.storage import Storage
 from app.texts import Texts, languages, pick_language, texts_of
@@ -30,6 +32,7 @@ from app.texts import Texts, languages, pick_language, texts_of
 FORM_FIELDS = 300
 FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data")
 LANGUAGE_COOKIE = "querent_language"
+OPEN_TO_FORMER_MEMBERS = frozenset({("POST", "/projects/{project_id}/answers")})  # a late answer is kept, not counted
 
 
 @dataclass(frozen=True)
@@ -69,13 +72,22 @@ Wired = Annotated[Wiring, Depends(wiring)]
 
 
 def current_person(request: Request, wired: Wired) -> Person:
-    """Return who is signed in; raise NotSignedIn when nobody is."""
+    """Return who is signed in and may see the project or the image that the address names.
+
+    Every page goes through here, so that none can forget to ask.
+
+    Raises:
+        NotSignedIn: nobody is.
+        NotFound: the person never was a member of the project.
+        NotAMember: not any more.
+    """
     visit = visit_of(request)
     with wired.database.transaction() as session:
         user = accounts.user_of_session(session, visit.user_id or 0, visit.epoch)
-    person = Person(user.id, user.name, user.role)
-    request.state.person = person
-    return person
+        request.state.person = Person(user.id, user.name, user.role)
+        if not request.state.person.is_admin:
+            _check_member(request, session, user.id)
+    return cast(Person, request.state.person)
 
 
 SignedIn = Annotated[Person, Depends(current_person)]
@@ -167,6 +179,16 @@ def go_to(request: Request, path: str) -> Response:
     if is_htmx(request):
         return Response(status_code=204, headers={"HX-Redirect": path})
     return RedirectResponse(path, status_code=303)
+
+
+def _check_member(request: Request, session: Session, user_id: int) -> None:
+    project_id = read_id(request.path_params.get("project_id", ""))
+    image_id = read_id(request.path_params.get("image_id", ""))
+    if project_id is not None:
+        route = (request.method, request.scope["route"].path)
+        members.check(session, project_id, user_id, was_enough=route in OPEN_TO_FORMER_MEMBERS)
+    if image_id is not None:
+        members.check_image(session, image_id, user_id)
 
 
 async def _token_in_body(request: Request) -> str | None:
