@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from app.errors import BadInput, ExpiredLink, NameTaken, NotAllowed, NotFound, NotSignedIn, WrongPassword
 from app.records import Role, SignInLink, User
-from app.services import claiming
+from app.services import members
 from app.services.clock import now
 
 PASSWORD_LENGTH = 8
@@ -140,6 +140,13 @@ def end_sessions(session: Session, user: User) -> None:
     session.flush()
 
 
+def sign_out(session: Session, user_id: int, epoch: int) -> None:
+    """Give back what the person of a signed session holds, since they are leaving; nothing if it has ended already."""
+    user = session.get(User, user_id)
+    if user is not None and user.session_epoch == epoch:
+        members.return_all(session, user.id)
+
+
 def set_disabled(session: Session, user: User, disabled: bool) -> None:
     """Shut a person out, and give back what they hold, or let them in again; their annotations stay.
 
@@ -153,7 +160,7 @@ def set_disabled(session: Session, user: User, disabled: bool) -> None:
     user.disabled_at = now(session) if disabled else None
     end_sessions(session, user)
     if disabled:
-        claiming.release_everywhere(session, user.id)
+        members.return_all(session, user.id)
 
 
 def list_users(session: Session) -> list[User]:

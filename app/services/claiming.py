@@ -15,7 +15,6 @@ from sqlalchemy import Select, exists, func, insert, literal, select, union_all,
 from sqlalchemy.orm import Session
 
 from app.errors import BadInput
-from app.outbox import EventKind, announce
 from app.records import Annotation, Image, Lease, Project, ProjectState, Query, QuerySource, Round
 from app.services import members, projects, rounds
 from app.services.locks import lock_claims, lock_project
@@ -97,17 +96,6 @@ def release(session: Session, project_id: int, user_id: int, query_ids: Sequence
     leases = session.scalars(held.order_by(Lease.id)).all()
     return_leases(session, project_id, leases)
     return len(leases)
-
-
-def release_everywhere(session: Session, user_id: int) -> None:
-    """Give back all that a person holds in any project, and let waiting pages ask again."""
-    held = select(Lease.project_id).where(Lease.user_id == user_id).distinct()
-    project_ids = sorted(session.scalars(held))
-    for project_id in project_ids:
-        lock_claims(session, project_id, user_id)
-    for project_id in project_ids:
-        release(session, project_id, user_id)
-        announce(session, project_id, EventKind.PROJECT)
 
 
 def return_expired(session: Session, project_id: int) -> int:

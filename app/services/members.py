@@ -136,6 +136,19 @@ def set_group(session: Session, user: User, group: str, by: int | None = None) -
         _return_lost(session, project_id)
 
 
+def return_all(session: Session, user_id: int) -> None:
+    """Give back what a person holds in any project, since they sign out or are shut out, and tell waiting pages."""
+    held = select(Lease.project_id).where(Lease.user_id == user_id).distinct()
+    project_ids = sorted(session.scalars(held))
+    for project_id in project_ids:
+        lock_claims(session, project_id, user_id)
+    for project_id in project_ids:
+        lock_project(session, project_id)
+        own = select(Lease.id).where(Lease.project_id == project_id, Lease.user_id == user_id).order_by(Lease.id)
+        return_leases(session, project_id, session.scalars(own).all())
+        announce(session, project_id, EventKind.PROJECT)
+
+
 def group_name(given: str) -> str | None:
     """Return a group's name as it is kept, lower case with single spaces; None for none.
 
