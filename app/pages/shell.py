@@ -32,7 +32,10 @@ from app.texts import Texts, languages, pick_language, texts_of
 FORM_FIELDS = 300
 FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data")
 LANGUAGE_COOKIE = "querent_language"
-OPEN_TO_FORMER_MEMBERS = frozenset({("POST", "/projects/{project_id}/answers")})  # a late answer is kept, not counted
+# late answers are kept, not counted, and the page says so
+OPEN_TO_FORMER_MEMBERS = frozenset(
+    {("POST", "/projects/{project_id}/answers"), ("GET", "/projects/{project_id}/label")}
+)
 
 
 @dataclass(frozen=True)

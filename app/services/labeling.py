@@ -20,7 +20,7 @@ from app.errors import (
     ClassRetired,
     Conflict,
     LeaseLost,
-    NotAMember,
+    LeftProject,
     QuerentError,
 )
 from app.outbox import EventKind, announce
@@ -172,11 +172,11 @@ def _check(given: Answer) -> None:
         raise BadInput("class_id", f"{given.outcome.value!r} names no class", "leave it out")
 
 
-def _left(session: Session, given: Answer) -> NotAMember | None:
+def _left(session: Session, given: Answer) -> LeftProject | None:
     if members.is_member(session, given.project_id, given.user_id):
         return None
     reason = "you are no longer a member of its project; it was kept, not counted"
-    return NotAMember("answer", reason, "ask an admin to add you again")
+    return LeftProject("answer", reason, "ask an admin to add you again")
 
 
 def _retired(session: Session, given: Answer) -> ClassRetired | None:

@@ -14,7 +14,7 @@ from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from app.database import Database, alembic_config, upgrade
-from app.errors import BadInput, NotAMember, NotFound
+from app.errors import BadInput, LeftProject, NotAMember, NotFound
 from app.recipes import parse_recipe
 from app.records import Annotation, Lease, Membership, Outcome, Project, Query, Role, Standing, User
 from app.services import accounts, claiming, labeling, members, projects
@@ -155,7 +155,7 @@ def test_losing_a_project_gives_back_what_one_holds_and_keeps_what_one_says(data
         with pytest.raises(NotAMember):
             claiming.claim(session, project.id, user.id, 1, LEASE)
         late = labeling.answer(session, reply(project, held.query_id, user, class_id))
-        assert not late.counted and isinstance(late.refusal, NotAMember) and "kept" in late.refusal.reason
+        assert not late.counted and isinstance(late.refusal, LeftProject) and "kept" in late.refusal.reason
         kept = session.scalars(select(Annotation.counted).where(Annotation.user_id == user.id).order_by(Annotation.id))
         assert list(kept) == [True, False]
         assert project.labels_used == 1

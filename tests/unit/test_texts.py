@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from app.errors import AnsweredAlready, AnswerGone, BudgetSpent, ClassRetired, NotAMember
+from app.errors import AnsweredAlready, AnswerGone, BudgetSpent, ClassRetired, LeftProject, NotAMember
 from app.pages.templating import STATIC, TEMPLATES
 from app.records import QuerySource, RoundState, UnusableReason
 from app.services.keys import Action
@@ -60,7 +60,7 @@ def test_every_language_has_the_same_texts_with_the_same_placeholders(code: str)
         ("labeling.script.worker.", list(RoundState)),
         (
             "labeling.script.refused.",
-            [kind.code for kind in (AnsweredAlready, AnswerGone, BudgetSpent, ClassRetired, NotAMember)],
+            [kind.code for kind in (AnsweredAlready, AnswerGone, BudgetSpent, ClassRetired, LeftProject, NotAMember)],
         ),
         ("labeling.reasons.", [reason.value.replace(" ", "_") for reason in UnusableReason]),
         ("labeling.why.", list(QuerySource)),
