@@ -159,7 +159,7 @@ class Released:
 def label_page(request: Request, wired: Wired, person: SignedIn, project_id: ProjectId) -> HTMLResponse:
     """Show the page; its script claims the queries. Who has left finds one that only sends the answers that wait."""
     with wired.database.transaction() as session:
-        if not person.is_admin and not members.is_member(session, project_id, person.id):
+        if not person.is_admin and not members.check(session, project_id, person.id, was_enough=True):
             texts = json.dumps(texts_for(request).under("labeling.script"))
             return render(request, "labeling/left.html", 404, project_id=project_id, texts=texts)
         project = projects.get(session, project_id)

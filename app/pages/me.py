@@ -8,7 +8,7 @@ from fastapi.responses import Response
 from app.pages.shell import SignedIn, Wired, render
 from app.records import Outcome
 from app.services.reporting.own_statistics import MOST_PROJECTS, own_statistics
-from app.services.reporting.people_statistics import MOST_ANSWERS, PAUSE_SECONDS, Period
+from app.services.reporting.people_statistics import MOST_ANSWERS, MOST_COMPARED, PAUSE_SECONDS, Period
 
 router = APIRouter()
 
@@ -33,5 +33,6 @@ def own_page(request: Request, wired: Wired, person: SignedIn) -> Response:
         outcomes=OUTCOMES,
         pause_seconds=int(PAUSE_SECONDS),
         most_answers=MOST_ANSWERS,
+        most_compared=MOST_COMPARED,
         most_projects=MOST_PROJECTS,
     )

@@ -15,7 +15,7 @@ from app.pages.shell import AdminOnly, Wired, go_to, render
 from app.records import Outcome
 from app.services import accounts, members, projects
 from app.services.reporting.people_statistics import MOST_ANSWERS, PAUSE_SECONDS
-from app.services.reporting.project_people import others, project_people
+from app.services.reporting.project_people import MOST_COMPARED, others, project_people
 
 router = APIRouter()
 
@@ -104,5 +104,6 @@ def _page(
         skip=Outcome.SKIP,
         unsure=Outcome.UNSURE,
         most_answers=MOST_ANSWERS,
+        most_compared=MOST_COMPARED,
         pause_seconds=int(PAUSE_SECONDS),
     )

@@ -85,11 +85,15 @@ def current_person(request: Request, wired: Wired) -> Person:
         NotAMember: not any more.
     """
     visit = visit_of(request)
+    user_id = visit.user_id or 0
     with wired.database.transaction() as session:
-        user = accounts.user_of_session(session, visit.user_id or 0, visit.epoch)
-        request.state.person = Person(user.id, user.name, user.role)
-        if not request.state.person.is_admin:
-            _check_member(request, session, user.id)
+        named = _named_in_address(request)
+        access = _access(session, *named, user_id) if named else None  # loads the person as well
+        user = accounts.user_of_session(session, user_id, visit.epoch)
+    request.state.person = Person(user.id, user.name, user.role)
+    if named and access and not request.state.person.is_admin:
+        route = (request.method, request.scope["route"].path)
+        access.require(*named, was_enough=route in OPEN_TO_FORMER_MEMBERS)
     return cast(Person, request.state.person)
 
 
@@ -184,14 +188,19 @@ def go_to(request: Request, path: str) -> Response:
     return RedirectResponse(path, status_code=303)
 
 
-def _check_member(request: Request, session: Session, user_id: int) -> None:
-    project_id = read_id(request.path_params.get("project_id", ""))
-    image_id = read_id(request.path_params.get("image_id", ""))
-    if project_id is not None:
-        route = (request.method, request.scope["route"].path)
-        members.check(session, project_id, user_id, was_enough=route in OPEN_TO_FORMER_MEMBERS)
-    if image_id is not None:
-        members.check_image(session, image_id, user_id)
+def _named_in_address(request: Request) -> tuple[str, int] | None:
+    """Return the project or the image that the address names, and what it is."""
+    for kind in ("project", "image"):
+        of_id = read_id(request.path_params.get(f"{kind}_id", ""))
+        if of_id is not None:
+            return kind, of_id
+    return None
+
+
+def _access(session: Session, kind: str, of_id: int, user_id: int) -> members.Access:
+    if kind == "project":
+        return members.access_to_project(session, of_id, user_id)
+    return members.access_to_image(session, of_id, user_id)
 
 
 async def _token_in_body(request: Request) -> str | None:

@@ -88,17 +88,18 @@ def answer(session: Session, given: Answer) -> Answered:
 
     Raises:
         BadInput: the class is unknown, or the outcome does not fit a class or a reason.
-        NotFound: the project never asked this query.
+        NotFound: the project never asked this query, or the person never was a member of it.
         Conflict: the ``client_id`` belongs to another answer.
     """
     project = lock_project(session, given.project_id)
+    is_member = members.check(session, project.id, given.user_id, was_enough=True)
     known = session.scalar(select(Annotation).where(Annotation.client_id == given.client_id))
     if known is not None:
         return _replayed(known, given)
     query = lock_query(session, given.project_id, given.query_id)
     _check(given)
     replaced = None if given.corrects is None else _replaced(session, query, given)
-    refusal = _left(session, given) or _retired(session, given) or _refusal(session, project, query, given, replaced)
+    refusal = _left(is_member) or _retired(session, given) or _refusal(session, project, query, given, replaced)
     if replaced is not None and refusal is None:
         _revoke(session, project, replaced)
     annotation = Annotation(
@@ -172,8 +173,8 @@ def _check(given: Answer) -> None:
         raise BadInput("class_id", f"{given.outcome.value!r} names no class", "leave it out")
 
 
-def _left(session: Session, given: Answer) -> LeftProject | None:
-    if members.is_member(session, given.project_id, given.user_id):
+def _left(is_member: bool) -> LeftProject | None:
+    if is_member:
         return None
     reason = "you are no longer a member of its project; it was kept, not counted"
     return LeftProject("answer", reason, "ask an admin to add you again")

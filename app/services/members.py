@@ -8,8 +8,10 @@ touched: losing a project gives back the images one holds, and nothing else.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
 
-from sqlalchemy import ColumnElement, Select, and_, any_, exists, func, literal, or_, select, true
+from sqlalchemy import ColumnElement, Select, and_, any_, bindparam, exists, func, literal, or_, select, true
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -21,6 +23,30 @@ from app.services.queue import return_leases
 
 LONGEST_GROUP = 80
 MOST_GROUPS = 100
+
+
+@dataclass(frozen=True)
+class Access:
+    """What a person may do with a project.
+
+    Attributes:
+        user: the person, loaded on the way; None if there is no such person or project.
+        is_member: whether they may see and label it now.
+        standing: what was decided about them by name.
+    """
+
+    user: User | None
+    is_member: bool
+    standing: Standing | None
+
+    def require(self, kind: str, of_id: int, *, was_enough: bool = False) -> None:
+        """Raise NotAMember or NotFound as ``check`` does; ``kind`` and ``of_id`` say what was asked for."""
+        if self.is_member or (was_enough and self.standing is not None):
+            return
+        if self.standing is None:
+            raise NotFound(f"{kind} {of_id}", f"there is no such {kind}", "choose one from the list of projects")
+        reason = "you are no longer a member of its project"
+        raise NotAMember(f"{kind} {of_id}", reason, "ask an admin to add you again")
 
 
 def may_see(user_id: int) -> ColumnElement[bool]:
@@ -54,8 +80,18 @@ def decided() -> ColumnElement[bool]:
     return and_(Membership.project_id == Project.id, Membership.user_id == User.id)
 
 
-def check(session: Session, project_id: int, user_id: int, *, was_enough: bool = False) -> None:
-    """Make sure that a person may see a project.
+def access_to_project(session: Session, project_id: int, user_id: int) -> Access:
+    """Return whether a person may label a project, or ever might."""
+    return _read(session, _to_project(), project_id, user_id)
+
+
+def access_to_image(session: Session, image_id: int, user_id: int) -> Access:
+    """Return whether a person may see an image: whether they may label its project, or ever might."""
+    return _read(session, _to_image(), image_id, user_id)
+
+
+def check(session: Session, project_id: int, user_id: int, *, was_enough: bool = False) -> bool:
+    """Make sure that a person may see a project; return whether they still may.
 
     Args:
         was_enough: whether it suffices to have been a member, as for answers that come late.
@@ -63,19 +99,9 @@ def check(session: Session, project_id: int, user_id: int, *, was_enough: bool =
         NotAMember: not any more.
         NotFound: never, which a stranger cannot tell from there being no such project.
     """
-    _check(session, _access(user_id).where(Project.id == project_id), f"project {project_id}", was_enough)
-
-
-def check_image(session: Session, image_id: int, user_id: int) -> None:
-    """Make sure that a person may see an image, as ``check`` does for its project."""
-    wanted = _access(user_id).join(Image, Image.project_id == Project.id).where(Image.id == image_id)
-    _check(session, wanted, f"image {image_id}", False)
-
-
-def is_member(session: Session, project_id: int, user_id: int) -> bool:
-    """Say whether a person may label a project now."""
-    found = session.execute(_access(user_id).where(Project.id == project_id)).first()
-    return found is not None and bool(found[0])
+    access = access_to_project(session, project_id, user_id)
+    access.require("project", project_id, was_enough=was_enough)
+    return access.is_member
 
 
 def add(session: Session, project_id: int, user_id: int, by: int | None = None) -> None:
@@ -171,23 +197,28 @@ def _is_let_in() -> ColumnElement[bool]:
     return or_(Project.open_to_all, User.group_name == any_(Project.member_groups))
 
 
-def _access(user_id: int) -> Select[bool, Standing]:
+@cache
+def _to_project() -> Select[User, bool, Standing]:
+    return _access().where(Project.id == bindparam("of_id"))
+
+
+@cache
+def _to_image() -> Select[User, bool, Standing]:
+    return _access().join(Image, Image.project_id == Project.id).where(Image.id == bindparam("of_id"))
+
+
+def _access() -> Select[User, bool, Standing]:
     return (
-        select(is_in(), Membership.standing)
+        select(User, is_in(), Membership.standing)
         .select_from(Project)
-        .join(User, User.id == user_id)
+        .join(User, User.id == bindparam("user_id"))
         .join(Membership, decided(), isouter=True)
     )
 
 
-def _check(session: Session, wanted: Select[bool, Standing], subject: str, was_enough: bool) -> None:
-    allowed, standing = session.execute(wanted).first() or (False, None)
-    if allowed or (was_enough and standing is not None):
-        return
-    kind = subject.partition(" ")[0]
-    if standing is None:
-        raise NotFound(subject, f"there is no such {kind}", "choose one from the list of projects")
-    raise NotAMember(subject, "you are no longer a member of its project", "ask an admin to add you again")
+def _read(session: Session, wanted: Select[User, bool, Standing], of_id: int, user_id: int) -> Access:
+    found = session.execute(wanted, {"of_id": of_id, "user_id": user_id}).first()
+    return Access(None, False, None) if found is None else Access(found[0], bool(found[1]), found[2])
 
 
 def _decide(session: Session, project_id: int, user_id: int, standing: Standing, by: int | None) -> None:

@@ -176,7 +176,7 @@ def test_own_statistics_speak_the_language_of_the_page(scene: Scene) -> None:
     page = client.get("/me").text
     assert "Your statistics" in page and "Agreement with others" in page and "1 of 1\u202f000" in page
     german = client.get("/me", headers={"Accept-Language": "de"}).text
-    assert "Ihre Statistik" in german and "Übereinstimmung" in german and "Tempo" in german
+    assert "Ihre Statistik" in german and "Einigkeit mit anderen" in german and "Tempo" in german
 
 
 def test_the_page_of_people_shows_what_each_did(scene: Scene) -> None:

@@ -40,10 +40,9 @@ def closed_project(session: Session, queries: int = 6) -> Project:
 def enters(session: Session, project: Project, user: User) -> bool:
     """Say whether somebody is a member, by each of the ways to ask, which must agree."""
     seen = set(session.scalars(select(Project.id).where(members.may_see(user.id))))
-    listed = members.is_member(session, project.id, user.id)
+    listed = members.access_to_project(session, project.id, user.id).is_member
     try:
-        members.check(session, project.id, user.id)
-        passes = True
+        passes = members.check(session, project.id, user.id)
     except NotFound:
         passes = False
     assert listed == passes == (project.id in seen)
@@ -287,5 +286,5 @@ def test_people_of_an_older_database_keep_their_projects(servers: Settings) -> N
             assert list(session.scalars(select(Project.open_to_all))) == [True, True]
             # the previous release, which knows nothing of members, makes people and projects that see each other
             newcomer = make_user(session)
-            assert members.is_member(session, session.scalars(select(Project.id).limit(1)).one(), newcomer.id)
+            assert members.check(session, session.scalars(select(Project.id).limit(1)).one(), newcomer.id)
         new.close()

@@ -57,7 +57,10 @@ def test_a_project_is_for_those_who_are_named(web: Web) -> None:
     closed, _ = made(web, send(web, name="for a few", open_to="named", **people))
     assert (closed.open_to_all, closed.member_groups) == (False, ["experts", "students"])
     with web.database.transaction() as session:
-        assert [members.is_member(session, closed.id, user.id) for user in (named, other)] == [True, False]
+        assert [members.access_to_project(session, closed.id, user.id).is_member for user in (named, other)] == [
+            True,
+            False,
+        ]
     opened, _ = made(web, send(web, name="for all", **people))
     assert (opened.open_to_all, opened.member_groups) == (True, [])
 

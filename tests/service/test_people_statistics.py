@@ -191,6 +191,20 @@ def test_only_so_many_answers_are_looked_at_and_it_is_said(database: Database, m
         assert (work.total[Period.ALL].paced_labels, work.total[Period.ALL].active_seconds) == (5, 5.0)
 
 
+def test_agreement_is_of_the_latest_answers(database: Database) -> None:
+    with database.transaction() as session:
+        project, queries = asked(session, 6)
+        user, other, [first, second, *_] = make_user(session), make_user(session), classes_of(session, project)
+        for number, query in enumerate(queries):
+            said(session, query, user, first)
+            said(session, query, other, first if number < 3 else second)
+
+        def agreement(compared: int) -> people_statistics.Agreement:
+            return work_of(session, [user.id], [project.id], compared=compared)[user.id, project.id][2].agreement
+
+        assert [(known.right, known.count) for known in map(agreement, (2, 4, 9))] == [(0, 2), (1, 4), (3, 6)]
+
+
 def test_own_statistics_are_of_ones_own_projects_with_what_they_still_want(database: Database) -> None:
     with database.transaction() as session:
         user = make_user(session)

@@ -20,13 +20,15 @@ from enum import IntEnum
 from typing import Any
 
 from sqlalchemy import CTE, ColumnElement, Select, and_, case, exists, func, literal, select, true
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session
 
 from app.records import Annotation, Outcome, Project, Query, Role, User
 from app.services.queue import standing
 from app.services.reporting.agreement import Agreement
 
 MOST_ANSWERS = 5000  # of one person in one project that are looked at, the latest first
+MOST_COMPARED = 1000  # of those, that are compared with others' answers
+MOST_OTHERS = 100  # answers of one image that one's own is compared with: the largest overlap
 PAUSE_SECONDS = 60.0
 NO_PAIRS = Agreement(0, 0)
 
@@ -79,7 +81,12 @@ Spans = tuple[Work, ...]  # by period
 
 
 def work_of(
-    session: Session, user_ids: Sequence[int], project_ids: Sequence[int], *, days: int = 0
+    session: Session,
+    user_ids: Sequence[int],
+    project_ids: Sequence[int],
+    *,
+    days: int = 0,
+    compared: int = MOST_COMPARED,
 ) -> dict[Key, Spans]:
     """Return what each person did in each project, by period; whoever did nothing there is left out.
 
@@ -87,6 +94,7 @@ def work_of(
         user_ids: at most as many as a page shows.
         project_ids: likewise.
         days: for a number above zero, the period ``WEEK`` holds that many days instead.
+        compared: of how many answers of each person in each project the agreement is told, the latest ones.
     """
     latest = _latest(user_ids, project_ids)
     week = func.now() - timedelta(days=days) if days else _midnight("week")
@@ -96,7 +104,7 @@ def work_of(
         user_id, project_id, which, outcome, count, paced, seconds, at, is_cut = row
         works = found.setdefault((user_id, project_id), [NOTHING] * len(Period))
         works[which] = _add((works[which], _work(outcome, count, paced, seconds, at=at, is_cut=is_cut)))
-    for row in session.execute(_compared(latest, period)):
+    for row in session.execute(_compared(latest, period, compared)):
         user_id, project_id, which, right, pairs = row
         works = found[user_id, project_id]
         works[which] = _add((works[which], Work(agreement=Agreement(right, pairs))))
@@ -128,13 +136,16 @@ def _latest(user_ids: Sequence[int], project_ids: Sequence[int]) -> CTE:
         .limit(MOST_ANSWERS + 1)
         .lateral()
     )
+    latest_first = own.c.id.desc()  # one order for both windows, so that Postgres sorts once
     rows = (
         select(
             User.id.label("user_id"),
             Project.id.label("project_id"),
             own,
-            func.row_number().over(partition_by=(User.id, Project.id), order_by=own.c.id.desc()).label("place"),
-            (own.c.at - func.lag(own.c.at).over(partition_by=(User.id, Project.id), order_by=own.c.id)).label("gap"),
+            func.row_number().over(partition_by=(User.id, Project.id), order_by=latest_first).label("place"),
+            (own.c.at - func.lead(own.c.at).over(partition_by=(User.id, Project.id), order_by=latest_first)).label(
+                "gap"
+            ),
         )
         .select_from(User)
         .join(Project, true())
@@ -161,31 +172,30 @@ def _counted(latest: CTE, period: ColumnElement[int]) -> Select[Any]:
     ).group_by(latest.c.user_id, latest.c.project_id, period, latest.c.outcome)
 
 
-def _compared(latest: CTE, period: ColumnElement[int]) -> Select[Any]:
-    others = aliased(Annotation)
-    person = aliased(User)
+def _compared(latest: CTE, period: ColumnElement[int], compared: int) -> Select[Any]:
     is_asked = exists().where(Query.image_id == latest.c.image_id, Query.closed_at.is_(None))
     pairs = func.count()
+    # bounded, which also makes Postgres look the images up one by one instead of reading every annotation
+    others = (
+        select(Annotation.class_id)
+        .join(User, User.id == Annotation.user_id)
+        .where(
+            Annotation.image_id == latest.c.image_id,
+            Annotation.user_id != latest.c.user_id,
+            Annotation.outcome == Outcome.LABEL,
+            *standing(),
+            User.role != Role.ORACLE,
+        )
+        .limit(MOST_OTHERS)
+        .lateral()
+    )
+    is_label = latest.c.outcome == literal(Outcome.LABEL.value)
     return (
         select(
-            latest.c.user_id,
-            latest.c.project_id,
-            period,
-            pairs.filter(others.class_id == latest.c.class_id),
-            pairs,
+            latest.c.user_id, latest.c.project_id, period, pairs.filter(others.c.class_id == latest.c.class_id), pairs
         )
-        .join(others, others.image_id == latest.c.image_id)
-        .join(person, person.id == others.user_id)
-        .where(
-            latest.c.outcome == literal(Outcome.LABEL.value),
-            latest.c.place <= MOST_ANSWERS,
-            others.outcome == Outcome.LABEL,
-            others.revoked_at.is_(None),
-            others.counted,
-            others.user_id != latest.c.user_id,
-            person.role != Role.ORACLE,
-            ~is_asked,
-        )
+        .join(others, true())
+        .where(is_label, latest.c.place <= compared, ~is_asked)
         .group_by(latest.c.user_id, latest.c.project_id, period)
     )
 

@@ -15,6 +15,7 @@ from app.services.reporting.people_statistics import NOTHING, Period, Spans, Wor
 
 PAGE_SIZE = 25
 MOST_OFFERED = 200
+MOST_COMPARED = 500  # answers of each person: a page shows many people
 WEEK_DAYS = 7
 
 
@@ -67,7 +68,7 @@ def project_people(session: Session, project_id: int, after: str = "") -> Projec
     found = _found(session, project_id, after)
     shown = found[:PAGE_SIZE]
     ids = [user.id for user, *_ in shown]
-    works = work_of(session, ids, [project_id], days=WEEK_DAYS)
+    works = work_of(session, ids, [project_id], days=WEEK_DAYS, compared=MOST_COMPARED)
     held = _held(session, project_id, ids)
     rows = tuple(
         _row(each, works.get((each[0].id, project_id), (NOTHING,) * len(Period)), held.get(each[0].id, (0, None)))
