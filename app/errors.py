@@ -12,6 +12,8 @@
     │   └── ExpiredLink     (410)    a one-time link that was used or is too old
     ├── NotAllowed          (403)    the role does not include this
     ├── NotFound            (404)    no such thing
+    │   └── NotAMember      (404)    of a project that the person has left
+    │       └── LeftProject (404)    and still answers
     ├── Conflict            (409)    true when asked, no longer true now
     │   ├── LeaseLost       (409)    the query has passed to someone else
     │   │   └── AnsweredAlready (409) by the same person
@@ -125,6 +127,18 @@ class NotFound(QuerentError):
 
     status = 404
     code = "not_found"
+
+
+class NotAMember(NotFound):
+    """The person is no member of the project any more; strangers are told that there is no such project."""
+
+    code = "not_a_member"
+
+
+class LeftProject(NotAMember):
+    """An answer came after its person had left the project."""
+
+    code = "left_project"
 
 
 class Conflict(QuerentError):

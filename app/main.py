@@ -26,9 +26,11 @@ from app.pages import (
     language,
     ledger,
     live,
+    me,
     new_project,
     people,
     project,
+    project_people,
     projects,
     sign_in,
 )
@@ -74,7 +76,9 @@ def create_app(settings: Settings) -> FastAPI:
     # the role is checked before the form is read, so that nobody uploads what they may not
     for page in (new_project, people, benchmarks):
         app.include_router(page.router, dependencies=[Depends(current_admin), Depends(check_form_token)])
-    for page in (projects, project, live, history, ledger, labeling, labeling_settings, images):
+    for page in (
+        projects, project, project_people, live, history, ledger, labeling, labeling_settings, images, me,
+    ):  # fmt: skip
         app.include_router(page.router, dependencies=[Depends(current_person), Depends(check_form_token)])
     return app
 

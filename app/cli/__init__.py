@@ -21,7 +21,7 @@ commands = typer.Typer(
 commands.command("up")(up.up)
 commands.command("check")(check.check)
 commands.command("migrate")(migrate.migrate)
-commands.add_typer(users.group, name="user")
+commands.add_typer(users.commands, name="user")
 commands.add_typer(projects.group, name="project")
 commands.command("import")(projects.import_images)
 commands.command("simulate")(simulate.simulate)

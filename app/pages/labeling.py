@@ -6,6 +6,7 @@ is in the database. What cannot count is kept by the service and refused here, a
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Annotated
 from uuid import UUID
@@ -18,7 +19,7 @@ from app.pages.labeling_shown import labeling_page, why_asked
 from app.pages.paths import LARGEST_ID, Before, ProjectId, QueryId
 from app.pages.shell import SignedIn, Wired, render, texts_for
 from app.records import Outcome, UnusableReason
-from app.services import claiming, labeling, labeling_progress, projects
+from app.services import claiming, labeling, labeling_progress, members, projects
 from app.services.claiming import Ask
 from app.services.labeling import Answer
 from app.services.labeling_progress import LabelingProgress, Nothing
@@ -155,9 +156,12 @@ class Released:
 
 
 @router.get("/projects/{project_id}/label")
-def label_page(request: Request, wired: Wired, project_id: ProjectId) -> HTMLResponse:
-    """Show the page; its script claims the queries."""
+def label_page(request: Request, wired: Wired, person: SignedIn, project_id: ProjectId) -> HTMLResponse:
+    """Show the page; its script claims the queries. Who has left finds one that only sends the answers that wait."""
     with wired.database.transaction() as session:
+        if not person.is_admin and not members.check(session, project_id, person.id, was_enough=True):
+            texts = json.dumps(texts_for(request).under("labeling.script"))
+            return render(request, "labeling/left.html", 404, project_id=project_id, texts=texts)
         project = projects.get(session, project_id)
         page = labeling_page(project, projects.classes_of(session, project_id), texts_for(request))
     return render(request, "labeling/page.html", lease_seconds=wired.settings.lease_seconds, **vars(page))

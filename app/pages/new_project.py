@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from starlette.datastructures import FormData, UploadFile
 
-from app.errors import BadInput, NameTaken, QuerentError
+from app.errors import BadInput, NameTaken, NotFound, QuerentError
 from app.pages.project_form import SOURCES, ReadForm, empty_form, message_of, read_form, typed_form
 from app.pages.shell import AdminOnly, Person, Posted, Wired, Wiring, go_to, render
 from app.recipes import GROUPS, SIZES, ParameterKind
@@ -20,7 +20,16 @@ router = APIRouter()
 PATHS_THAT_TAKE_ARCHIVES = ("/projects",)
 MAIN_GROUPS = ("network", "acquisition")
 MAIN_SIZES = ("batch_size", "seed_set")
-FIELDS_OF_ERRORS = {"name": "name", "project": "name", "budget": "budget", "overlap": "overlap", "class": "classes"}
+FIELDS_OF_ERRORS = {
+    "name": "name",
+    "project": "name",
+    "budget": "budget",
+    "overlap": "overlap",
+    "class": "classes",
+    "user": "members",
+    "group": "groups",
+    "groups": "groups",
+}
 
 
 @router.get("/projects/new")
@@ -42,7 +51,7 @@ def make_project(request: Request, wired: Wired, admin: AdminOnly, posted: Poste
         return _form(request, wired, typed, read.errors)
     try:
         project_id = _make(wired, admin, read, _stored_archive(wired, posted, read))
-    except (BadInput, NameTaken) as error:
+    except (BadInput, NameTaken, NotFound) as error:
         return _form(request, wired, typed, {_field_of(error): message_of(error)})
     return go_to(request, f"/projects/{project_id}")
 

@@ -14,9 +14,11 @@ from app.errors import BadInput, NameTaken, QuerentError
 from app.pages.paths import UserId
 from app.pages.shell import AdminOnly, Wired, render
 from app.records import Role
-from app.services import accounts
+from app.services import accounts, members
 
 router = APIRouter()
+
+Group = Annotated[str, Form(max_length=1000)]
 
 ROLES = (Role.ANNOTATOR, Role.ADMIN)
 
@@ -28,6 +30,7 @@ class PersonRow:
     id: int
     name: str
     role: Role
+    group: str
     has_password: bool
     disabled_at: datetime | None
     created_at: datetime
@@ -52,14 +55,22 @@ def people_page(request: Request, wired: Wired, _admin: AdminOnly) -> Response:
 
 @router.post("/people")
 def add_person(
-    request: Request, wired: Wired, _admin: AdminOnly, name: Annotated[str, Form()] = "", role: str = Form("")
+    request: Request,
+    wired: Wired,
+    admin: AdminOnly,
+    *,
+    name: Annotated[str, Form()] = "",
+    role: Annotated[str, Form()] = "",
+    group: Group = "",
 ) -> Response:
     """Add a person and show the link that signs them in for the first time."""
     with wired.database.transaction() as session:
         try:
+            members.group_name(group)
             user = accounts.create_user(session, name, _role(role))
+            members.set_group(session, user, group, admin.id)
         except (BadInput, NameTaken) as error:
-            return _page(request, _rows(session), status=422, name=name, error=error)
+            return _page(request, _rows(session), status=422, name=name, group=group, error=error)
         token = accounts.issue_link(session, user, wired.settings.link_hours)
         session.commit()
         people = _rows(session)
@@ -90,6 +101,15 @@ def enable(wired: Wired, _admin: AdminOnly, user_id: UserId) -> Response:
     return _set_disabled(wired, user_id, False)
 
 
+@router.post("/people/{user_id}/group")
+def change_group(wired: Wired, admin: AdminOnly, user_id: UserId, group: Group = "") -> Response:
+    """Put a person into a group, or into none; projects that are open to it follow."""
+    with wired.database.transaction() as session:
+        members.set_group(session, accounts.get_user(session, user_id), group, admin.id)
+        session.commit()
+    return RedirectResponse("/people", status_code=303)
+
+
 def _set_disabled(wired: Wired, user_id: int, disabled: bool) -> Response:
     with wired.database.transaction() as session:
         accounts.set_disabled(session, accounts.get_user(session, user_id), disabled)
@@ -99,7 +119,15 @@ def _set_disabled(wired: Wired, user_id: int, disabled: bool) -> Response:
 
 def _rows(session: Session) -> list[PersonRow]:
     return [
-        PersonRow(user.id, user.name, user.role, user.password_hash is not None, user.disabled_at, user.created_at)
+        PersonRow(
+            user.id,
+            user.name,
+            user.role,
+            user.group_name or "",
+            has_password=user.password_hash is not None,
+            disabled_at=user.disabled_at,
+            created_at=user.created_at,
+        )
         for user in accounts.list_users(session)
     ]
 
@@ -117,9 +145,22 @@ def _page(
     link: HandedLink | None = None,
     status: int = 200,
     name: str = "",
+    group: str = "",
     error: QuerentError | None = None,
 ) -> Response:
-    return render(request, "people/page.html", status, people=people, link=link, name=name, error=error, roles=ROLES)
+    groups = sorted({row.group for row in people if row.group})
+    return render(
+        request,
+        "people/page.html",
+        status,
+        people=people,
+        link=link,
+        name=name,
+        group=group,
+        groups=groups,
+        error=error,
+        roles=ROLES,
+    )
 
 
 def _link(request: Request, name: str, token: str, hours: int) -> HandedLink:

@@ -6,6 +6,7 @@ its parameters, ``batch_size`` a size. Only the parameters of what was chosen ar
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -42,6 +43,7 @@ SOURCES = (
     SourceChoice(SourceKind.CIFAR10, "CIFAR-10", "60\u202f000 colour photographs of 32 × 32 pixels.", True),
 )
 DEFAULT_BUDGET = 300
+EVERYBODY = "all"
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,9 @@ def empty_form() -> dict[str, str]:
         "test": "",
         "budget": str(DEFAULT_BUDGET),
         "overlap": "1",
+        "open_to": EVERYBODY,
+        "members": "",
+        "groups": "",
         "start": "on",
     }
     typed |= {f"path.{source.kind.value}": "" for source in SOURCES if source.has_folder}
@@ -110,9 +115,24 @@ def read_form(typed: Mapping[str, str]) -> ReadForm:
         errors["classes"] = "Name at least two classes: the images bring none."
     project = None
     if recipe is not None and budget is not None and overlap is not None and not errors:
-        project = NewProject(typed["name"], recipe, budget, typed["description"], overlap, class_names)
+        project = NewProject(
+            typed["name"],
+            recipe,
+            budget,
+            typed["description"],
+            overlap,
+            class_names,
+            open_to_all=typed["open_to"] == EVERYBODY,
+            members=tuple(read_names(typed["members"])),
+            groups=tuple(read_names(typed["groups"])),
+        )
     path = typed.get(f"path.{kind.value}") or None
     return ReadForm(project, kind, path, pool, test, bool(typed["labelled"]), bool(typed["start"]), errors)
+
+
+def read_names(text: str) -> list[str]:
+    """Return what stands on the lines of a field, or between its commas."""
+    return [name.strip() for name in re.split(r"[\n,]", text) if name.strip()]
 
 
 def message_of(error: QuerentError) -> str:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, cast
 from fastapi import Depends, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from jinja2 import Environment
+from sqlalchemy.orm import Session
 from starlette.datastructures import FormData
 
 from app.database import Database
@@ -20,9 +21,10 @@ from app.errors import BadInput, ForeignForm, NotAllowed
 from app.events import Bus
 from app.pages.closing import Closing
 from app.pages.limits import Tries
+from app.pages.paths import read_id
 from app.pages.sessions import Visit, Visits
 from app.records import Role
-from app.services import accounts
+from app.services import accounts, members
 from app.settings import Settings
 from app.storage import Storage
 from app.texts import Texts, languages, pick_language, texts_of
@@ -30,6 +32,10 @@ from app.texts import Texts, languages, pick_language, texts_of
 FORM_FIELDS = 300
 FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data")
 LANGUAGE_COOKIE = "querent_language"
+# late answers are kept, not counted, and the page says so
+OPEN_TO_FORMER_MEMBERS = frozenset(
+    {("POST", "/projects/{project_id}/answers"), ("GET", "/projects/{project_id}/label")}
+)
 
 
 @dataclass(frozen=True)
@@ -69,13 +75,26 @@ Wired = Annotated[Wiring, Depends(wiring)]
 
 
 def current_person(request: Request, wired: Wired) -> Person:
-    """Return who is signed in; raise NotSignedIn when nobody is."""
+    """Return who is signed in and may see the project or the image that the address names.
+
+    Every page goes through here, so that none can forget to ask.
+
+    Raises:
+        NotSignedIn: nobody is.
+        NotFound: the person never was a member of the project.
+        NotAMember: not any more.
+    """
     visit = visit_of(request)
+    user_id = visit.user_id or 0
     with wired.database.transaction() as session:
-        user = accounts.user_of_session(session, visit.user_id or 0, visit.epoch)
-    person = Person(user.id, user.name, user.role)
-    request.state.person = person
-    return person
+        named = _named_in_address(request)
+        access = _access(session, *named, user_id) if named else None  # loads the person as well
+        user = accounts.user_of_session(session, user_id, visit.epoch)
+    request.state.person = Person(user.id, user.name, user.role)
+    if named and access and not request.state.person.is_admin:
+        route = (request.method, request.scope["route"].path)
+        access.require(*named, was_enough=route in OPEN_TO_FORMER_MEMBERS)
+    return cast(Person, request.state.person)
 
 
 SignedIn = Annotated[Person, Depends(current_person)]
@@ -167,6 +186,21 @@ def go_to(request: Request, path: str) -> Response:
     if is_htmx(request):
         return Response(status_code=204, headers={"HX-Redirect": path})
     return RedirectResponse(path, status_code=303)
+
+
+def _named_in_address(request: Request) -> tuple[str, int] | None:
+    """Return the project or the image that the address names, and what it is."""
+    for kind in ("project", "image"):
+        of_id = read_id(request.path_params.get(f"{kind}_id", ""))
+        if of_id is not None:
+            return kind, of_id
+    return None
+
+
+def _access(session: Session, kind: str, of_id: int, user_id: int) -> members.Access:
+    if kind == "project":
+        return members.access_to_project(session, of_id, user_id)
+    return members.access_to_image(session, of_id, user_id)
 
 
 async def _token_in_body(request: Request) -> str | None:

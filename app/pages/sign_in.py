@@ -66,8 +66,12 @@ def use_link(request: Request, wired: Wired, token: str, password: Field = "") -
 
 @router.post("/sign-out")
 def sign_out(request: Request, wired: Wired) -> Response:
-    """End this browser's session."""
-    visit_of(request)
+    """End this browser's session, and let others have the images that the person holds."""
+    visit = visit_of(request)
+    if visit.user_id is not None:
+        with wired.database.transaction() as session:
+            accounts.sign_out(session, visit.user_id, visit.epoch)
+            session.commit()
     response = RedirectResponse("/sign-in", status_code=303)
     wired.visits.forget(response)
     return response

@@ -4,6 +4,7 @@ from app.records.accounts import Role, SignInLink, User
 from app.records.annotations import Annotation, Outcome, UnusableReason
 from app.records.images import Image, Split
 from app.records.ledger import PseudoLabel
+from app.records.memberships import Membership, Standing
 from app.records.models import Model
 from app.records.projects import Class, Import, ImportState, OracleKind, Project, ProjectState, ReasonsShown
 from app.records.rounds import Lease, Query, QuerySource, Round, RoundReason, RoundState
@@ -15,6 +16,7 @@ __all__ = [
     "Import",
     "ImportState",
     "Lease",
+    "Membership",
     "Model",
     "OracleKind",
     "Outcome",
@@ -30,6 +32,7 @@ __all__ = [
     "RoundState",
     "SignInLink",
     "Split",
+    "Standing",
     "UnusableReason",
     "User",
 ]

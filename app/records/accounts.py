@@ -33,6 +33,7 @@ class User(Base):
     id: Mapped[Id]
     name: Mapped[str] = mapped_column(String(80), unique=True)
     role: Mapped[Role] = mapped_column(words(Role))
+    group_name: Mapped[str | None] = mapped_column(String(80))  # a class of people, such as experts; lower case
     password_hash: Mapped[str | None] = mapped_column(String(200))
     session_epoch: Mapped[int] = mapped_column(default=0)  # raising it ends all of the user's sessions
     disabled_at: Mapped[Moment]

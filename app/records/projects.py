@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, String, UniqueConstraint
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app.database import Base
@@ -72,6 +72,8 @@ class Project(Base):
     classes_version: Mapped[int] = mapped_column(default=1)  # counts changes of names and keys
     action_keys: Mapped[Json] = mapped_column(default=dict)  # keys of answers that give no class, where an admin chose
     reasons_shown: Mapped[ReasonsShown] = mapped_column(words(ReasonsShown), default=ReasonsShown.WHEN_ALONE)
+    open_to_all: Mapped[bool] = mapped_column(default=True, server_default="true")  # newcomers are members as well
+    member_groups: Mapped[list[str]] = mapped_column(ARRAY(String(80)), default=list, server_default="{}")
     created_by: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
     created_at: Mapped[CreatedAt]
 

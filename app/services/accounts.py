@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from app.errors import BadInput, ExpiredLink, NameTaken, NotAllowed, NotFound, NotSignedIn, WrongPassword
 from app.records import Role, SignInLink, User
+from app.services import members
 from app.services.clock import now
 
 PASSWORD_LENGTH = 8
@@ -123,14 +124,31 @@ def get_user(session: Session, user_id: int) -> User:
     return user
 
 
+def find_user(session: Session, name: str) -> User:
+    """Return the person of a name; raise NotFound if there is none."""
+    user = session.scalar(select(User).where(User.name == name.strip().lower(), User.role != Role.ORACLE))
+    if user is None:
+        known = select(User.name).where(User.role != Role.ORACLE).order_by(User.name).limit(20)
+        names = ", ".join(repr(other) for other in session.scalars(known))
+        raise NotFound(f"user {name!r}", "there is nobody of this name", f"use one of: {names or 'none yet'}")
+    return user
+
+
 def end_sessions(session: Session, user: User) -> None:
     """Sign the person out everywhere."""
     user.session_epoch += 1
     session.flush()
 
 
+def sign_out(session: Session, user_id: int, epoch: int) -> None:
+    """Give back what the person of a signed session holds, since they are leaving; nothing if it has ended already."""
+    user = session.get(User, user_id)
+    if user is not None and user.session_epoch == epoch:
+        members.return_all(session, user.id)
+
+
 def set_disabled(session: Session, user: User, disabled: bool) -> None:
-    """Shut a person out, or let them in again; their annotations stay.
+    """Shut a person out, and give back what they hold, or let them in again; their annotations stay.
 
     Raises:
         NotAllowed: it is the last admin who can sign in.
@@ -141,6 +159,8 @@ def set_disabled(session: Session, user: User, disabled: bool) -> None:
             raise NotAllowed(f"user {user.name!r}", "this is the last admin", "make another admin first")
     user.disabled_at = now(session) if disabled else None
     end_sessions(session, user)
+    if disabled:
+        members.return_all(session, user.id)
 
 
 def list_users(session: Session) -> list[User]:

@@ -16,8 +16,8 @@ from sqlalchemy.orm import Session
 
 from app.errors import BadInput
 from app.records import Annotation, Image, Lease, Project, ProjectState, Query, QuerySource, Round
-from app.services import projects, rounds
-from app.services.locks import lock_project
+from app.services import members, projects, rounds
+from app.services.locks import lock_claims, lock_project
 from app.services.queue import return_leases, standing
 
 RESERVE_AHEAD = 2  # reserve queries handed out before the batch is answered: enough to hide one request
@@ -57,13 +57,15 @@ def claim(
     Args:
         reserves: whether queries beyond the batch may be taken while it is not answered yet.
     Raises:
-        NotFound: there is no such project.
+        NotFound: there is no such project, or the person never was a member of it.
+        NotAMember: not any more.
         BadInput: ``count`` is out of bounds.
     """
     if not 1 <= count <= MOST_AT_ONCE:
         raise BadInput("count", f"{count} is out of bounds", f"ask for 1 to {MOST_AT_ONCE} queries")
     # one person's claims take turns, so that two of their pages never take the same query
-    session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"claim {project_id} {user_id}", 0))))
+    lock_claims(session, project_id, user_id)
+    members.check(session, project_id, user_id)
     project = projects.get(session, project_id)
     if project.state is not ProjectState.RUNNING:
         return []

@@ -20,6 +20,7 @@ from app.errors import (
     ClassRetired,
     Conflict,
     LeaseLost,
+    LeftProject,
     QuerentError,
 )
 from app.outbox import EventKind, announce
@@ -32,7 +33,7 @@ from app.records import (
     Query,
     UnusableReason,
 )
-from app.services import rounds
+from app.services import members, rounds
 from app.services.claiming import Ask, asks_of
 from app.services.clock import now
 from app.services.locks import lock_project, lock_query
@@ -81,22 +82,24 @@ def answer(session: Session, given: Answer) -> Answered:
     """Keep an answer; the same ``client_id`` twice is one annotation.
 
     A correction revokes the answer whose place it takes, whoever holds the query by now; one whose answer is gone
-    counts like any other answer. An answer whose lease has passed on, whose class was retired meanwhile, or that the
-    budget no longer covers, is kept as well but not counted, and ``refusal`` says why.
+    counts like any other answer. An answer whose lease has passed on, whose class was retired meanwhile, whose
+    person has left the project, or that the budget no longer covers, is kept as well but not counted, and ``refusal``
+    says why.
 
     Raises:
         BadInput: the class is unknown, or the outcome does not fit a class or a reason.
-        NotFound: the project never asked this query.
+        NotFound: the project never asked this query, or the person never was a member of it.
         Conflict: the ``client_id`` belongs to another answer.
     """
     project = lock_project(session, given.project_id)
+    is_member = members.check(session, project.id, given.user_id, was_enough=True)
     known = session.scalar(select(Annotation).where(Annotation.client_id == given.client_id))
     if known is not None:
         return _replayed(known, given)
     query = lock_query(session, given.project_id, given.query_id)
     _check(given)
     replaced = None if given.corrects is None else _replaced(session, query, given)
-    refusal = _retired(session, given) or _refusal(session, project, query, given, replaced)
+    refusal = _left(is_member) or _retired(session, given) or _refusal(session, project, query, given, replaced)
     if replaced is not None and refusal is None:
         _revoke(session, project, replaced)
     annotation = Annotation(
@@ -168,6 +171,13 @@ def _check(given: Answer) -> None:
         raise BadInput("reason", f"{given.outcome.value!r} has none", "leave it out")
     if given.class_id is not None and given.outcome is not Outcome.LABEL:
         raise BadInput("class_id", f"{given.outcome.value!r} names no class", "leave it out")
+
+
+def _left(is_member: bool) -> LeftProject | None:
+    if is_member:
+        return None
+    reason = "you are no longer a member of its project; it was kept, not counted"
+    return LeftProject("answer", reason, "ask an admin to add you again")
 
 
 def _retired(session: Session, given: Answer) -> ClassRetired | None:

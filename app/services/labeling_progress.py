@@ -38,6 +38,7 @@ class NothingKind(StrEnum):
     CHOOSING = "choosing"  # the first queries
     LEASED = "leased"
     FAILED = "failed"
+    OTHERS = "others"  # whose answers the batch still wants
     DONE = "done"
 
 
@@ -138,7 +139,9 @@ def _why_not_now(session: Session, project_id: int, user_id: int) -> Nothing | N
         return Nothing(NothingKind.FAILED, wait=True, values=values)
     if latest is None:
         return Nothing(NothingKind.CHOOSING, wait=True)
-    return None
+    # what is open to others was answered or skipped by this person
+    asked = select(Query.id).where(Query.project_id == project_id, Query.open_answers > 0, ~Query.reserve).limit(1)
+    return None if session.scalar(asked) is None else Nothing(NothingKind.OTHERS, wait=True)
 
 
 def _imports(session: Session, project_id: int) -> bool:

@@ -6,11 +6,16 @@ so it never waits and cannot close a circle.
 
 from __future__ import annotations
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.errors import NotFound
 from app.records import Project, Query
+
+
+def lock_claims(session: Session, project_id: int, user_id: int) -> None:
+    """Let one person's claims in a project take turns, until the transaction ends; taken before anything else."""
+    session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"claim {project_id} {user_id}", 0))))
 
 
 def lock_project(session: Session, project_id: int) -> Project:

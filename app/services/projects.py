@@ -12,7 +12,7 @@ from app.errors import BadInput, Conflict, NameTaken, NotFound
 from app.outbox import EventKind, TaskName, announce, send_task
 from app.recipes import Recipe
 from app.records import Class, Image, OracleKind, Project, ProjectState, ReasonsShown, RoundReason, Split
-from app.services import rounds
+from app.services import accounts, members, rounds
 from app.services.keys import assign_keys
 from app.services.locks import lock_project
 
@@ -21,7 +21,13 @@ LARGEST_BUDGET = 100_000_000
 
 @dataclass(frozen=True)
 class NewProject:
-    """What an admin says about a project to be made."""
+    """What an admin says about a project to be made.
+
+    Attributes:
+        open_to_all: whether everybody may label it, those who come later included.
+        members: names of people who may, otherwise.
+        groups: groups of people who may, otherwise, whoever is in them by then.
+    """
 
     name: str
     recipe: Recipe
@@ -29,6 +35,9 @@ class NewProject:
     description: str = ""
     overlap: int = 1
     class_names: tuple[str, ...] = ()
+    open_to_all: bool = True
+    members: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
 
 
 def create(session: Session, new: NewProject, created_by: int | None = None) -> Project:
@@ -37,6 +46,7 @@ def create(session: Session, new: NewProject, created_by: int | None = None) -> 
     Raises:
         BadInput: an empty name, a budget or an overlap that is not positive, a class named twice.
         NameTaken: another project has this name.
+        NotFound: there is nobody of a member's name.
     """
     name = new.name.strip()
     if not 1 <= len(name) <= 120:
@@ -51,11 +61,13 @@ def create(session: Session, new: NewProject, created_by: int | None = None) -> 
         recipe=new.recipe.as_json(),
         budget=_checked_budget(new.budget),
         overlap=new.overlap,
+        open_to_all=new.open_to_all,
         created_by=created_by,
     )
     session.add(project)
     session.flush()
     add_classes(session, project, new.class_names)
+    _admit(session, project, new, created_by)
     return project
 
 
@@ -198,6 +210,14 @@ def delete(session: Session, project_id: int) -> None:
     session.delete(project)
     session.flush()
     announce(session, project_id, EventKind.PROJECT)
+
+
+def _admit(session: Session, project: Project, new: NewProject, by: int | None) -> None:
+    if new.open_to_all:
+        return
+    members.set_access(session, project.id, open_to_all=False, groups=new.groups, by=by)
+    for name in new.members:
+        members.add(session, project.id, accounts.find_user(session, name).id, by)
 
 
 def _wake_oracle(session: Session, project: Project) -> None:

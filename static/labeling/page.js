@@ -48,7 +48,7 @@ const outbox = new Outbox(browserStorage(), `querent.outbox.${user}.${project}.`
     if (entry.kind === "undo") labeler.undoRefused(entry);
     else labeler.refused(entry, failure.code === "class_retired");
     if (failure.code === "class_retired") view.tellChanged();
-    if (failure.code === "budget_spent") startAgain();
+    if (failure.code === "budget_spent" || failure.code === "left_project") startAgain(); // and learn that there is none
   },
   changed: showOutbox,
 });

@@ -416,6 +416,27 @@ def test_leaving_gives_the_held_queries_back(stage: Stage, open_page: Open) -> N
     until(lambda: scene.leases() == 0, 20, "nothing is held any more")
 
 
+def test_closing_the_tab_gives_the_held_queries_back(stage: Stage, open_page: Open) -> None:
+    scene = stage()
+    page = open_page(scene)
+    see(page)
+    until(lambda: scene.leases() >= 5, 20, "the next images are held")
+    page.close(run_before_unload=True)
+    until(lambda: scene.leases() == 0, 20, "nothing is held any more")
+
+
+def test_signing_out_in_another_tab_gives_the_held_queries_back(stage: Stage, open_page: Open) -> None:
+    scene = stage()
+    page = open_page(scene)
+    see(page)
+    until(lambda: scene.leases() >= 5, 20, "the next images are held")
+    other = page.context.new_page()
+    other.goto("/")
+    other.get_by_role("button", name="Sign out").click()
+    expect(other.get_by_role("button", name="Sign in")).to_be_visible()
+    assert scene.leases() == 0
+
+
 def test_a_tab_that_slept_longer_than_its_leases_claims_again(stage: Stage, open_page: Open) -> None:
     scene = stage(queries=8)
     page = open_page(scene)

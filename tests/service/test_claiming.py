@@ -24,9 +24,10 @@ from app.records import (
     RoundReason,
     RoundState,
 )
-from app.services import claiming, labeling, projects, rounds
+from app.services import claiming, labeling, labeling_progress, projects, rounds
 from app.services.claiming import Ask
 from app.services.labeling import Answer
+from app.services.labeling_progress import NothingKind
 from app.services.locks import lock_project
 from app.services.rounds import RankedImage, RoundResult
 from tests.factories import classes_of, make_project, make_round, make_user
@@ -130,6 +131,24 @@ def test_with_overlap_a_query_goes_to_two_people_and_never_twice_to_one(database
             assert answer(database, project_id, user_id, ask.query_id)
     assert all(len(people) == len(set(people)) == 2 for people in seen.values())
     assert len(seen) == 10
+
+
+def test_while_others_still_have_to_answer_nobody_is_told_that_all_is_done(database: Database) -> None:
+    project_id, [first, second] = scene(database, 2, queries=2, overlap=2)
+    for ask in claim(database, project_id, first, 2):
+        answer(database, project_id, first, ask.query_id)
+    assert why_nothing(database, project_id, first) is NothingKind.OTHERS
+    held = claim(database, project_id, second, 2)
+    assert why_nothing(database, project_id, first) is NothingKind.LEASED
+    for ask in held:
+        answer(database, project_id, second, ask.query_id)
+    assert why_nothing(database, project_id, first) is NothingKind.TRAINING
+
+
+def why_nothing(database: Database, project_id: int, user_id: int) -> NothingKind:
+    assert claim(database, project_id, user_id, 5) == []
+    with database.transaction() as session:
+        return labeling_progress.why_nothing(session, project_id, user_id).kind
 
 
 def test_a_batch_comes_before_its_reserve_and_little_reserve_is_handed_out_ahead(database: Database) -> None:

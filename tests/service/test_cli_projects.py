@@ -274,7 +274,22 @@ def test_a_person_is_made_with_a_link_that_signs_them_in_once(line: Line) -> Non
         session.commit()
         assert session.scalars(select(User.name)).all().count("ada") == 1
     database.close()
-    assert {"name": "ada", "role": "admin", "state": "signs in"} in line.json("user", "list")  # type: ignore[operator]
+    ada = {"name": "ada", "role": "admin", "group": None, "state": "signs in"}
+    assert ada in line.json("user", "list")  # type: ignore[operator]
+
+
+def test_people_are_put_into_groups_and_listed_by_them(line: Line) -> None:
+    line("user", "create", "lin", "--group", "Bird  Experts")
+    line("user", "create", "mo")
+    assert "mo is in the group 'bird experts'." in line("user", "group", "Mo", "bird experts").stdout
+    listed = line("user", "list", "--group", "BIRD experts").stdout
+    assert [row.split()[0] for row in listed.splitlines()] == ["lin", "mo"] and "bird experts" in listed
+    assert "mo is in no group." in line("user", "group", "mo").stdout
+    told = line.json("user", "list", "--group", "bird experts")
+    assert [person["name"] for person in told] == ["lin"]  # type: ignore[attr-defined]
+    assert "nobody in the group 'owls'" in line("user", "list", "--group", "owls").stdout
+    with pytest.raises(NotFound, match="use one of"):
+        line("user", "group", "nobody", "owls")
 
 
 def test_nobody_is_made_by_a_wrong_role_or_a_taken_name(line: Line) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy import select
 from app.pages.project_form import empty_form, read_form
 from app.recipes import parse_recipe
 from app.records import Import, Project
-from app.services import projects
+from app.services import members, projects
 from app.settings import Settings
 from tests.factories import picture
 from tests.service.web import Web, token_of, web
@@ -49,6 +49,27 @@ def test_the_form_as_it_stands_makes_the_default_recipe(web: Web) -> None:
     project, requested = made(web, send(web, name="digits as they are"))
     assert project.recipe == parse_recipe().as_json()
     assert (requested.source["kind"], requested.start_when_done) == ("digits", True)
+
+
+def test_a_project_is_for_those_who_are_named(web: Web) -> None:
+    named, other = web.person(), web.person()
+    people = {"members": f"{named.name}\n", "groups": "Experts, students"}
+    closed, _ = made(web, send(web, name="for a few", open_to="named", **people))
+    assert (closed.open_to_all, closed.member_groups) == (False, ["experts", "students"])
+    with web.database.transaction() as session:
+        assert [members.access_to_project(session, closed.id, user.id).is_member for user in (named, other)] == [
+            True,
+            False,
+        ]
+    opened, _ = made(web, send(web, name="for all", **people))
+    assert (opened.open_to_all, opened.member_groups) == (True, [])
+
+
+def test_a_person_whom_nobody_knows_is_told_beside_the_field(web: Web) -> None:
+    response = send(web, name="for nobody", open_to="named", members="no such person")
+    assert response.status_code == 422 and "There is nobody of this name" in response.text
+    assert "no such person</textarea>" in response.text
+    assert send(web, name="for nobody", open_to="named", groups="x" * 81).status_code == 422
 
 
 def test_what_is_chosen_is_what_is_made(web: Web) -> None:

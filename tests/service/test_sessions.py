@@ -8,10 +8,10 @@ from starlette.testclient import TestClient
 from app.pages.limits import TRIES
 from app.pages.sessions import COOKIE
 from app.pages.sign_in import own_path
-from app.records import Role
-from app.services import accounts
+from app.records import Role, User
+from app.services import accounts, claiming
 from app.settings import Settings
-from tests.factories import PASSWORD
+from tests.factories import PASSWORD, make_project, make_round
 from tests.service.web import JSON, Web, token_of, web
 
 __all__ = ["web"]
@@ -73,6 +73,49 @@ def test_a_disabled_person_is_out_at_once(web: Web) -> None:
         accounts.set_disabled(session, accounts.get_user(session, user.id), True)
         session.commit()
     assert client.get("/").headers["location"] == "/sign-in"
+
+
+def holding(web: Web, user: User) -> int:
+    """Let a person hold all of a project's queries; return its id."""
+    with web.database.transaction() as session:
+        project = make_project(session, images=3)
+        make_round(session, project, 3)
+        assert len(claiming.claim(session, project.id, user.id, 3, 600)) == 3
+        session.commit()
+        return project.id
+
+
+def free(web: Web, project_id: int) -> int:
+    """Return how many queries others may take."""
+    with web.database.transaction() as session:
+        return len(claiming.claim(session, project_id, web.person().id, 3, 600))
+
+
+def test_signing_out_gives_back_at_once_what_one_holds(web: Web) -> None:
+    user = web.person()
+    project_id, client = holding(web, user), web.client(user)
+    assert free(web, project_id) == 0
+    client.post("/sign-out", data={"form_token": token_of(client, "/")})
+    assert free(web, project_id) == 3
+
+
+def test_a_session_that_has_ended_gives_back_nothing_of_the_next(web: Web) -> None:
+    user = web.person()
+    client = web.client(user)
+    token = token_of(client, "/")
+    with web.database.transaction() as session:
+        accounts.end_sessions(session, accounts.get_user(session, user.id))
+        session.commit()
+    project_id = holding(web, user)
+    assert client.post("/sign-out", data={"form_token": token}).headers["location"] == "/sign-in"
+    assert free(web, project_id) == 0
+
+
+def test_disabling_a_person_gives_back_at_once_what_they_hold(web: Web) -> None:
+    user, admin = web.person(), web.admin()
+    project_id = holding(web, user)
+    admin.post(f"/people/{user.id}/disable", data={"form_token": token_of(admin)})
+    assert free(web, project_id) == 3
 
 
 def test_a_cookie_that_was_tampered_with_is_nobody(web: Web) -> None:

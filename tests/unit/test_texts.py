@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from app.errors import AnsweredAlready, AnswerGone, BudgetSpent, ClassRetired
+from app.errors import AnsweredAlready, AnswerGone, BudgetSpent, ClassRetired, LeftProject, NotAMember
 from app.pages.templating import STATIC, TEMPLATES
 from app.records import QuerySource, RoundState, UnusableReason
 from app.services.keys import Action
@@ -22,6 +22,7 @@ OTHERS = [code for code in languages() if code != LEADING]
 TRANSLATED = [
     *sorted((TEMPLATES / "labeling").glob("*.html")),
     TEMPLATES / "base.html",
+    *sorted((TEMPLATES / "me").glob("*.html")),
     *sorted((TEMPLATES / "sign_in").glob("*.html")),
 ]
 SCRIPTS = sorted((STATIC / "labeling").glob("*.js"))
@@ -57,7 +58,10 @@ def test_every_language_has_the_same_texts_with_the_same_placeholders(code: str)
         ("labeling.script.nothing.", [f"{kind.value}.{part}" for kind in NothingKind for part in ("reason", "remedy")]),
         ("labeling.script.stage.", ["decoding", *Stage]),
         ("labeling.script.worker.", list(RoundState)),
-        ("labeling.script.refused.", [AnsweredAlready.code, AnswerGone.code, BudgetSpent.code, ClassRetired.code]),
+        (
+            "labeling.script.refused.",
+            [kind.code for kind in (AnsweredAlready, AnswerGone, BudgetSpent, ClassRetired, LeftProject, NotAMember)],
+        ),
         ("labeling.reasons.", [reason.value.replace(" ", "_") for reason in UnusableReason]),
         ("labeling.why.", list(QuerySource)),
         (

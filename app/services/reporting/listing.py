@@ -10,6 +10,7 @@ from sqlalchemy import Select, exists, select, true
 from sqlalchemy.orm import Session
 
 from app.records import Image, Import, ImportState, OracleKind, Project, ProjectState, Round, RoundState
+from app.services import members
 
 PAGE_SIZE = 24
 COVER_SIZE = 12
@@ -57,9 +58,10 @@ class ProjectList:
     next_before: int | None
 
 
-def list_projects(session: Session, before: int | None = None) -> ProjectList:
-    """Return a page of projects, those with ids below ``before``."""
-    found = session.execute(_wanted(before)).all()
+def list_projects(session: Session, before: int | None = None, seen_by: int | None = None) -> ProjectList:
+    """Return a page of projects, those with ids below ``before`` and that the person ``seen_by`` may see."""
+    wanted = _wanted(before)
+    found = session.execute(wanted if seen_by is None else wanted.where(members.may_see(seen_by))).all()
     shown = found[:PAGE_SIZE]
     covers = _covers(session, [row[0].id for row in shown])
     cards = tuple(
