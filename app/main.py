@@ -18,6 +18,7 @@ from app.events import Bus
 from app.pages import (
     benchmarks,
     errors,
+    grid,
     health,
     history,
     images,
@@ -74,7 +75,7 @@ def create_app(settings: Settings) -> FastAPI:
     # the role is checked before the form is read, so that nobody uploads what they may not
     for page in (new_project, people, benchmarks):
         app.include_router(page.router, dependencies=[Depends(current_admin), Depends(check_form_token)])
-    for page in (projects, project, live, history, ledger, labeling, labeling_settings, images):
+    for page in (projects, project, live, history, ledger, labeling, grid, labeling_settings, images):
         app.include_router(page.router, dependencies=[Depends(current_person), Depends(check_form_token)])
     return app
 

@@ -171,7 +171,7 @@ def claim(wired: Wired, person: SignedIn, project_id: ProjectId, body: ClaimBody
         asks = claiming.claim(session, project_id, person.id, body.count, lease_seconds)
         session.commit()
         return Claimed(
-            queries=[_shown_query(ask) for ask in asks],
+            queries=[shown_query(ask) for ask in asks],
             lease_seconds=lease_seconds,
             progress=labeling_progress.progress(session, project_id, person.id),
             nothing=None if asks else labeling_progress.why_nothing(session, project_id, person.id),
@@ -227,7 +227,7 @@ def undo(wired: Wired, person: SignedIn, project_id: ProjectId, body: UndoBody) 
     with wired.database.transaction() as session:
         ask = labeling.undo(session, project_id, person.id, wired.settings.lease_seconds, body.client_id)
         session.commit()
-        return TakenBack(_shown_query(ask), labeling_progress.progress(session, project_id, person.id))
+        return TakenBack(shown_query(ask), labeling_progress.progress(session, project_id, person.id))
 
 
 @router.post("/projects/{project_id}/renew")
@@ -249,11 +249,8 @@ def release(wired: Wired, person: SignedIn, project_id: ProjectId, body: Release
     return Released(count)
 
 
-def _shown_answer(own: OwnAnswer) -> ShownAnswer:
-    return ShownAnswer(own.client_id, _shown_query(own.ask), own.outcome, own.class_id, own.class_name, own.reason)
-
-
-def _shown_query(ask: Ask) -> ShownQuery:
+def shown_query(ask: Ask) -> ShownQuery:
+    """Return a query as the page's script gets it."""
     return ShownQuery(
         query_id=ask.query_id,
         image_url=f"/images/{ask.image_id}",
@@ -264,3 +261,7 @@ def _shown_query(ask: Ask) -> ShownQuery:
         round=ask.round_number,
         rank=ask.rank,
     )
+
+
+def _shown_answer(own: OwnAnswer) -> ShownAnswer:
+    return ShownAnswer(own.client_id, shown_query(own.ask), own.outcome, own.class_id, own.class_name, own.reason)

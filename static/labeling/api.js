@@ -28,6 +28,7 @@ export class Failure extends Error {
  *   round: number, rank: number}} Query
  * @typedef {{batch_answered: number, batch_size: number, labels_used: number, budget: number, own_labels: number,
  *   round_number: number, classes_version: number, stage: {stage?: string}|null}} Progress
+ * @typedef {{class_id: number, name: string, count: number, in_batch: number}} OpenClass
  * @typedef {{kind: string, values: Record<string, string|number>, wait: boolean}} Nothing
  * @typedef {{client_id: string, query: Query, outcome: string, class_id: number|null, class_name: string|null,
  *   reason: string|null}} OwnAnswer
@@ -48,6 +49,29 @@ export class Api {
   /** @param {number} count @returns {Promise<{queries: Query[], lease_seconds: number, progress: Progress, nothing: Nothing|null}>} */
   claim(count) {
     return this.#post("claim", { count });
+  }
+
+  /**
+   * Take a page of one predicted class.
+   *
+   * @param {number} count @param {number|null} classId wanted, while there are any of it
+   * @returns {Promise<{class_id: number|null, class_name: string|null, queries: Query[], classes: OpenClass[], progress: Progress, nothing: Nothing|null}>}
+   */
+  claimPage(count, classId) {
+    return this.#post("grid/claim", { count, class_id: classId });
+  }
+
+  /** Send what waits in the outbox. @param {import("./outbox.js").Entry} entry @returns {Promise<any>} */
+  async send(entry) {
+    if (entry.kind === "answer") return await this.answer(entry);
+    if (entry.kind === "put_back") return await this.putBack(entry.query_ids);
+    try {
+      return await this.undo(entry.client_id);
+    } catch (failure) {
+      // without the id of an answer a second try might take a second one back
+      if (entry.client_id !== null || failure.kind !== "unreachable") throw failure;
+      throw new Failure("refused", text("failure.perhaps_undone"));
+    }
   }
 
   /** @param {import("./outbox.js").Entry} entry @returns {Promise<{annotation_id: number, replay: boolean, progress: Progress}>} */
@@ -75,6 +99,16 @@ export class Api {
   /** @param {number[]} queryIds @returns {Promise<{lease_seconds: number, query_ids: number[]}>} those still held */
   renew(queryIds) {
     return this.#post("renew", { query_ids: queryIds });
+  }
+
+  /** Give back images that are not of the class: they are asked one by one. @param {number[]} queryIds */
+  putBack(queryIds) {
+    return this.#post("grid/put-back", { query_ids: queryIds }, { keepalive: true });
+  }
+
+  /** Give queries back; the promise is kept when the server has them. @param {number[]} queryIds */
+  async giveBack(queryIds) {
+    await this.#post("release", { query_ids: queryIds }).catch(() => {}); // else their leases run out
   }
 
   /** Give queries back while the page goes away; nobody waits for the reply. @param {number[]} queryIds */

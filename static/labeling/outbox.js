@@ -1,5 +1,6 @@
 /**
- * The durable outbox: answers and undos that the server has not confirmed yet, in the order in which they were given.
+ * The durable outbox: what the server has not confirmed yet, in the order in which it was said: answers, undos, and
+ * images that the grid puts back.
  *
  * Every entry is its own item in the storage, so that two tabs of one person never overwrite each other's. An entry
  * leaves when the server has confirmed or refused it, never before; sending one twice is harmless (client_id).
@@ -7,13 +8,15 @@
 
 import { Failure } from "./api.js";
 
+const KINDS = new Set(["answer", "undo", "put_back"]);
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 10_000;
 
 /**
- * @typedef {{kind: "answer"|"undo", client_id: string|null, query_id: number|null, outcome?: string,
+ * @typedef {{kind: "answer"|"undo"|"put_back", client_id: string|null, query_id: number|null, outcome?: string,
  *   class_id?: number|null, reason?: string|null, seconds_taken?: number, saw_prediction?: boolean, reserve?: boolean,
- *   name?: string, query?: import("./api.js").Query, corrects?: string, was?: string}} Entry
+ *   name?: string, query?: import("./api.js").Query, corrects?: string, was?: string,
+ *   query_ids?: number[]}} Entry
  *   `corrects` is the client id of the answer that this one takes the place of, `was` that one's outcome
  * @typedef {{delivered: (entry: Entry, reply: any) => void, refused: (entry: Entry, failure: Failure) => void,
  *   changed: () => void}} Listener
@@ -188,7 +191,7 @@ export function newId() {
 function readEntry(text) {
   try {
     const entry = JSON.parse(text);
-    return entry && (entry.kind === "answer" || entry.kind === "undo") ? entry : null;
+    return KINDS.has(entry?.kind) ? entry : null;
   } catch {
     return null;
   }
