@@ -33,6 +33,8 @@ const refusals = new Map();
 let progress = null;
 /** @type {import("../labeling/api.js").OpenClass[]} */
 let openClasses = [];
+/** @type {number|null} of the page that was claimed last */
+let lastClass = null;
 /** @type {number|null} the class that the person chose */
 let wantedClass = null;
 let isAway = false;
@@ -60,10 +62,11 @@ const outbox = new Outbox(browserStorage(), `querent.outbox.${user}.${project}.`
   changed: showOutbox,
 });
 
-const pages = new Pages(() => api.claimPage(sizes.count, wantedClass), devicePixelRatio > SHARP ? 512 : 256, {
+const pages = new Pages(() => api.claimPage(sizes.count, wantedClass ?? sameClass()), devicePixelRatio > SHARP ? 512 : 256, {
   changed: () => grid.refresh(),
   claimed(reply) {
     openClasses = reply.classes;
+    lastClass = reply.class_id ?? lastClass;
     if (reply.class_id !== null) known.set(reply.class_id, { id: reply.class_id, name: reply.class_name }); // perhaps a new one
     // a reason that was true while answers were on their way, or images in hand, is out of date when it is shown
     grid.nothing = outbox.size || grid.heldIds.length ? null : nothingText(reply.nothing);
@@ -110,6 +113,11 @@ function heldOrAnswered() {
   return [...grid.heldIds, ...ids("answer")].filter((id) => !undone.has(id)).slice(0, MOST_RENEWED);
 }
 
+/** The class to go on with, so that the question changes seldom: the last one, while the batch waits for more of it. */
+function sameClass() {
+  return openClasses.find(({ class_id: id, in_batch: waiting }) => id === lastClass && waiting)?.class_id ?? null;
+}
+
 function startAgain() {
   grid.clear();
   grid.refresh();
@@ -142,6 +150,7 @@ function press(button, event) {
 
 /** Arrows, Space and Enter are for the board unless something that has the focus needs them. */
 function first(event) {
+  if (event.defaultPrevented) return true; // Enter has just chosen a class in a dialog
   const isOwn = event.target instanceof Element && event.target.closest("button, a") !== null;
   if (event.key === "Enter" || event.key === " ") {
     if (isOwn || event.ctrlKey || event.altKey || event.metaKey) return false;
