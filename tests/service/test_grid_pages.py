@@ -116,7 +116,9 @@ def test_strangers_and_foreign_forms_get_nothing(web: Web, grid: GridPerson) -> 
     assert grid.client.post(f"{path}/claim", json={"count": 5}, headers=JSON).status_code == 403
     assert web.client().get(path).status_code in {303, 401}
     assert grid.client.get("/projects/999999999/grid").status_code == 404
-    assert grid.client.post("/projects/999999999/grid/claim", json={"count": 5}, headers=grid.headers).status_code == 404
+    assert (
+        grid.client.post("/projects/999999999/grid/claim", json={"count": 5}, headers=grid.headers).status_code == 404
+    )
 
 
 def test_where_people_answer_blind_the_page_explains_and_links_are_gone(web: Web) -> None:
