@@ -224,8 +224,8 @@ export class Grid {
     this.#page = null;
     this.#paintedAt = null;
     this.refresh();
-    for (const entry of answered) outbox.add(entry);
-    if (back.length) outbox.add({ kind: "put_back", client_id: newId(), query_id: null, query_ids: back });
+    const goingBack = { kind: "put_back", client_id: newId(), query_id: null, query_ids: back };
+    outbox.add(...answered, ...(back.length ? [goingBack] : []));
     const said = counted("grid.given", answered.length);
     view.say(text(this.#page ? "grid.then_next" : "grid.then_none", { said }));
     this.#parts.board.changed();

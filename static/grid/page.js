@@ -60,7 +60,7 @@ const outbox = new Outbox(browserStorage(), `querent.outbox.${user}.${project}.`
     tellRefusals();
   },
   changed: showOutbox,
-});
+}, (entries) => api.answerAll(entries));
 
 const pages = new Pages(() => api.claimPage(sizes.count, wantedClass ?? sameClass()), devicePixelRatio > SHARP ? 512 : 256, {
   changed: () => grid.refresh(),

@@ -7,6 +7,7 @@
 import { hasText, text } from "./texts.js";
 
 const REQUEST_MS = 15_000;
+const REFUSED = 409;
 const TRY_AGAIN = new Set([408, 425, 429]);
 
 /**
@@ -75,10 +76,22 @@ export class Api {
   }
 
   /** @param {import("./outbox.js").Entry} entry @returns {Promise<{annotation_id: number, replay: boolean, progress: Progress}>} */
-  answer({ client_id, query_id, outcome, class_id, reason, seconds_taken, saw_prediction, corrects }) {
-    const body = { client_id, query_id, outcome, class_id, reason, seconds_taken, saw_prediction, corrects };
+  answer(entry) {
     // keepalive: an answer on its way is not cut off by leaving the page
-    return this.#post("answers", body, { keepalive: true });
+    return this.#post("answers", bodyOf(entry), { keepalive: true });
+  }
+
+  /**
+   * Send several answers with one request; each has its own fate.
+   *
+   * @param {import("./outbox.js").Entry[]} entries @returns {Promise<{reply?: {progress: Progress}, failure?: Failure}[]>}
+   */
+  async answerAll(entries) {
+    const reply = await this.#post("answers/batch", { answers: entries.map(bodyOf) }, { keepalive: true });
+    return reply.answers.map(({ refusal }) => {
+      if (!refusal) return { reply: { progress: reply.progress } };
+      return { failure: new Failure("refused", messageOf(refusal, REFUSED), refusal.error) };
+    });
   }
 
   /** One's own answers, newest first. @param {number|null} before @returns {Promise<{answers: OwnAnswer[], next_before: number|null}>} */
@@ -149,6 +162,11 @@ export class Api {
     if (!token || root.dataset.user !== this.#userId) throw new Failure("stale-page", text("failure.stale_page"));
     this.#token = token;
   }
+}
+
+/** @param {import("./outbox.js").Entry} entry what the server is told of an answer */
+function bodyOf({ client_id, query_id, outcome, class_id, reason, seconds_taken, saw_prediction, corrects }) {
+  return { client_id, query_id, outcome, class_id, reason, seconds_taken, saw_prediction, corrects };
 }
 
 async function reach(address, options) {

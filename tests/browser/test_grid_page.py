@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 from sqlalchemy import func, select, update
 
 from app.database import Database
@@ -317,7 +317,7 @@ def test_the_single_page_sends_what_the_grid_has_left(grid_stage: GridStage, ope
     page = open_page(scene)
     first = look(page)
     page.keyboard.press("Space")
-    reconnect = cut_off(page, "*/answers", "*/undo", "*/put-back")
+    reconnect = cut_off(page, "*/answers", "*/answers/batch", "*/put-back")
     page.keyboard.press("Enter")
     see_page(page, first)
     page.locator(".tools").get_by_role("link", name="One by one").click()
@@ -552,3 +552,37 @@ def test_two_people_side_by_side_answer_everything_once(grid_stage: GridStage, o
         page.wait_for_timeout(300)
     assert len(given) == len(set(given)) == 96
     assert set(scene.stored()) == set(given)
+
+
+def test_a_server_that_knows_no_pages_of_answers_gets_them_one_by_one(grid_stage: GridStage, open_page: Open) -> None:
+    """As while a new release is rolled out beside the one before."""
+    scene = grid_stage(queries=20)
+    page = open_page(scene)
+    page.route("**/answers/batch", lambda route: route.fulfill(status=404, json={"error": "not_found"}))
+    seen = look(page)
+    page.keyboard.press("Enter")
+    assert stored(scene, 10) == dict.fromkeys(seen, scene.class_ids["0"])
+    assert page.locator("#notice .notice").count() == 0
+
+
+def test_a_reply_that_is_lost_after_the_answers_were_saved_saves_nothing_twice(
+    grid_stage: GridStage, open_page: Open
+) -> None:
+    scene = grid_stage(queries=20)
+    page = open_page(scene)
+    lost: list[int] = []
+
+    def lose(route: Route) -> None:
+        if not lost:
+            lost.append(route.fetch().status)
+            route.abort()
+        else:
+            route.continue_()
+
+    page.route("**/answers/batch", lose)
+    seen = look(page)
+    page.keyboard.press("Enter")
+    until(lambda: page.locator("[data-part=outbox]").is_hidden() and scene.answers(), 40, "the outbox is empty")
+    assert lost == [200]
+    assert stored(scene, 10) == dict.fromkeys(seen, scene.class_ids["0"])
+    assert len(scene.annotations(standing=False)) == 10

@@ -12,6 +12,7 @@ from starlette.testclient import TestClient
 
 from app.pages.grid import MOST_ON_A_PAGE
 from app.pages.grid_shown import COUNTS
+from app.pages.labeling import MOST_ANSWERS
 from app.records import Annotation, Project, Query, ReasonsShown
 from tests.factories import classes_of, make_project, make_round, predict
 from tests.service.web import JSON, Web, token_of, web
@@ -153,3 +154,67 @@ def test_a_page_is_claimed_with_a_bounded_number_of_statements(grid: GridPerson)
     with grid.web.counted() as many:
         grid.post("grid/claim", count=17)
     assert len(few) == len(many) <= 20
+
+
+def answers_of(grid: GridPerson, query_ids: list[int], **more: object) -> list[dict[str, object]]:
+    made = {"outcome": "label", "class_id": grid.classes[0], "saw_prediction": True, "seconds_taken": 0.25, **more}
+    return [{"client_id": str(uuid4()), "query_id": query_id, **made} for query_id in query_ids]
+
+
+def taken(grid: GridPerson, count: int) -> list[int]:
+    return [query["query_id"] for query in grid.post("grid/claim", count=count)["queries"]]  # type: ignore[attr-defined]
+
+
+def standing(grid: GridPerson) -> list[tuple[int, int | None]]:
+    with grid.web.database.transaction() as session:
+        known = select(Annotation.query_id, Annotation.class_id).where(Annotation.project_id == grid.project_id)
+        return sorted((query_id, class_id) for query_id, class_id in session.execute(known.where(Annotation.counted)))
+
+
+def test_a_page_of_answers_is_kept_with_one_request_each_once(grid: GridPerson) -> None:
+    held = taken(grid, 10)
+    answers = answers_of(grid, held)
+    first = grid.post("answers/batch", answers=answers)
+    assert (first["status"], [each["client_id"] for each in first["answers"]]) == (  # type: ignore[attr-defined]
+        200, [each["client_id"] for each in answers],
+    )  # fmt: skip
+    assert first["progress"]["own_labels"] == 10  # type: ignore[index]
+    again = grid.post("answers/batch", answers=answers)
+    for kept, replayed in zip(first["answers"], again["answers"], strict=True):  # type: ignore[call-overload]
+        assert (kept["replay"], replayed["replay"]) == (False, True)
+        assert kept["annotation_id"] == replayed["annotation_id"] and kept["refusal"] is replayed["refusal"] is None
+    assert standing(grid) == [(query_id, grid.classes[0]) for query_id in sorted(held)]
+
+
+def test_one_answer_that_is_refused_leaves_the_others_of_its_page_as_they_are(grid: GridPerson) -> None:
+    held = taken(grid, 5)
+    answers = answers_of(grid, held)
+    answers[1]["class_id"] = 2**31 - 1
+    answers[2]["query_id"] = 2**31 - 1
+    answers[3]["query_id"] = held[0]
+    fates = grid.post("answers/batch", answers=answers)["answers"]
+    codes = [each["refusal"] and each["refusal"]["error"] for each in fates]  # type: ignore[attr-defined]
+    assert codes == [None, "bad_input", "not_found", "answered_already", None]
+    assert [each["annotation_id"] is None for each in fates] == [False, True, True, False, False]  # type: ignore[attr-defined]
+    assert standing(grid) == sorted((held[place], grid.classes[0]) for place in (0, 4))
+
+
+def test_a_page_of_answers_never_passes_the_budget(grid: GridPerson) -> None:
+    held = taken(grid, 6)
+    with grid.web.database.transaction() as session:
+        session.execute(update(Project).where(Project.id == grid.project_id).values(budget=4))
+        session.commit()
+    fates = grid.post("answers/batch", answers=answers_of(grid, held))["answers"]
+    codes = [each["refusal"] and each["refusal"]["error"] for each in fates]  # type: ignore[attr-defined]
+    assert codes == [None] * 4 + ["budget_spent"] * 2
+    assert len(standing(grid)) == 4
+
+
+def test_a_page_of_answers_asks_the_rights_and_bounds_of_single_ones(web: Web, grid: GridPerson) -> None:
+    held = taken(grid, 1)
+    assert grid.post("answers/batch", answers=[])["status"] in {400, 422}
+    assert grid.post("answers/batch", answers=answers_of(grid, held * (MOST_ANSWERS + 1)))["status"] in {400, 422}
+    assert grid.post("answers/batch", answers=answers_of(grid, held, outcome="perhaps"))["status"] in {400, 422}
+    path = f"/projects/{grid.project_id}/answers/batch"
+    stranger = web.client().post(path, json={"answers": answers_of(grid, held)}, headers=JSON)
+    assert stranger.status_code in {401, 403} and standing(grid) == []

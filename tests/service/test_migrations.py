@@ -58,8 +58,8 @@ def _query(connection: Connection, rank: int, source: str, parts: object, *, clo
     )
     query = text(
         "INSERT INTO queries (project_id, round_id, image_id, rank, source, reserve, parts, wanted_answers,"
-        " open_answers, closed_at) SELECT project_id, id, :image, :rank, :source, false, CAST(:parts AS jsonb), 1, :open,"
-        " CASE WHEN :open = 0 THEN now() END FROM rounds"
+        " open_answers, closed_at) SELECT project_id, id, :image, :rank, :source, false, CAST(:parts AS jsonb), 1,"
+        " :open, CASE WHEN :open = 0 THEN now() END FROM rounds"
     )
     image_id = connection.scalar(image, {"rank": rank})
     values = {"image": image_id, "rank": rank, "source": source, "parts": json.dumps(parts), "open": 0 if closed else 1}
