@@ -39,7 +39,7 @@ from app.settings import Settings, load_settings
 from app.storage import Storage
 from tests.browser.chromium import ARGUMENTS, CHROMIUM
 from tests.browser.grid import see_page
-from tests.browser.labeling import DIGITS, see
+from tests.browser.labeling import DIGITS, SEE, see
 from tests.browser.web import WebServer
 from tests.factories import classes_of, make_project, make_round, make_user
 from tests.waiting import until
@@ -52,6 +52,9 @@ KEY_SECONDS = 0.2
 ON_A_PAGE = 24
 SEED = 0
 LABEL_STUDIO_SECONDS = {"1000": 0.1 + 0.1, "100000": 0.205 + 0.1}
+# resolves when the next image has been seen for as long as a decision takes, on the browser's own clock
+DECIDE = f"""previous => ({SEE})(previous).then(
+  id => new Promise(decided => setTimeout(() => decided(id), {1000 * DECISION_SECONDS})))"""
 COLUMNS = """() => { const tops = [...document.querySelectorAll(".tile")].map(tile => tile.offsetTop);
   return tops.filter(top => top === tops[0]).length }"""
 
@@ -130,11 +133,10 @@ def _measure(settings: Settings, web: WebServer, digits: _Digits) -> dict[str, f
 
 
 def _single(page: Page, task: _Task) -> None:
-    seen = None
+    seen = ""
     for _ in range(IMAGES):
-        seen = see(page, seen)
-        _take(page, DECISION_SECONDS)
-        page.keyboard.press(task.truth[seen])
+        seen = page.evaluate(DECIDE, seen or None)
+        page.keyboard.press(task.truth[int(seen)])
 
 
 def _grid(page: Page, task: _Task, look_seconds: float) -> None:
