@@ -18,6 +18,7 @@ from app.events import Bus
 from app.pages import (
     benchmarks,
     errors,
+    grid,
     health,
     history,
     images,
@@ -77,7 +78,7 @@ def create_app(settings: Settings) -> FastAPI:
     for page in (new_project, people, benchmarks):
         app.include_router(page.router, dependencies=[Depends(current_admin), Depends(check_form_token)])
     for page in (
-        projects, project, project_people, live, history, ledger, labeling, labeling_settings, images, me,
+        projects, project, project_people, live, history, ledger, labeling, grid, labeling_settings, images, me,
     ):  # fmt: skip
         app.include_router(page.router, dependencies=[Depends(current_person), Depends(check_form_token)])
     return app

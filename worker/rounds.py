@@ -185,6 +185,7 @@ class RoundRunner:
                 score=float(ranking.scores[rank]),
                 propensity=None if ranking.propensities is None else float(ranking.propensities[rank]),
                 parts=_parts(ranking, rank, work.rows.class_ids) | _neighbours(ranking, rank, id_of, class_of),
+                **_prediction(ranking, rank, work.rows.class_ids),
             )
             for rank, row in enumerate(ranking.rows)
         ]
@@ -283,6 +284,14 @@ def _parts(ranking: Ranking, rank: int, class_ids: list[int]) -> dict[str, Any]:
         top = zip(ranking.top_classes[rank], ranking.top_probs[rank], strict=True)
         parts["top"] = [[class_ids[int(index)], round(float(chance), 6)] for index, chance in top]
     return parts
+
+
+def _prediction(ranking: Ranking, rank: int, class_ids: list[int]) -> dict[str, Any]:
+    """Return the likeliest class of what the strategy chose; a fair sample is answered without having seen it."""
+    if ranking.top_classes is None or ranking.top_probs is None or ranking.is_random[rank]:
+        return {}
+    chance = min(1.0, float(ranking.top_probs[rank, 0]))  # rounding may leave it just above 1
+    return {"predicted_class_id": class_ids[int(ranking.top_classes[rank, 0])], "confidence": chance}
 
 
 def _neighbours(ranking: Ranking, rank: int, id_of: dict[int, int], class_of: dict[int, int]) -> dict[str, Any]:

@@ -15,13 +15,14 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.errors import QuerentError
 from app.pages.labeling_shown import labeling_page, why_asked
 from app.pages.paths import LARGEST_ID, Before, ProjectId, QueryId
 from app.pages.shell import SignedIn, Wired, render, texts_for
 from app.records import Outcome, UnusableReason
 from app.services import claiming, labeling, labeling_progress, members, projects
 from app.services.claiming import Ask
-from app.services.labeling import Answer
+from app.services.labeling import Answer, Answered
 from app.services.labeling_progress import LabelingProgress, Nothing
 from app.services.reporting.asked_because import asked_because
 from app.services.reporting.own_answers import OwnAnswer, own_answers
@@ -29,6 +30,7 @@ from app.services.reporting.own_answers import OwnAnswer, own_answers
 router = APIRouter()
 
 MOST_QUERIES = 50
+MOST_ANSWERS = 100
 LONGEST_LOOK_SECONDS = 86_400.0
 
 RowId = Annotated[int, Field(ge=1, le=LARGEST_ID)]
@@ -58,6 +60,12 @@ class AnswerBody(Body):
     reason: UnusableReason | None = None
     saw_prediction: bool = False
     corrects: UUID | None = None
+
+
+class AnswersBody(Body):
+    """Several answers in the order in which they were given."""
+
+    answers: Annotated[list[AnswerBody], Field(min_length=1, max_length=MOST_ANSWERS)]
 
 
 class UndoBody(Body):
@@ -109,6 +117,24 @@ class Kept:
 
     annotation_id: int
     replay: bool
+    progress: LabelingProgress
+
+
+@dataclass(frozen=True)
+class OneKept:
+    """What became of one of several answers: kept, or why it does not count."""
+
+    client_id: UUID
+    annotation_id: int | None
+    replay: bool
+    refusal: dict[str, str] | None
+
+
+@dataclass(frozen=True)
+class AllKept:
+    """What became of several answers, in their order."""
+
+    answers: list[OneKept]
     progress: LabelingProgress
 
 
@@ -175,7 +201,7 @@ def claim(wired: Wired, person: SignedIn, project_id: ProjectId, body: ClaimBody
         asks = claiming.claim(session, project_id, person.id, body.count, lease_seconds)
         session.commit()
         return Claimed(
-            queries=[_shown_query(ask) for ask in asks],
+            queries=[shown_query(ask) for ask in asks],
             lease_seconds=lease_seconds,
             progress=labeling_progress.progress(session, project_id, person.id),
             nothing=None if asks else labeling_progress.why_nothing(session, project_id, person.id),
@@ -204,25 +230,24 @@ def why(request: Request, wired: Wired, person: SignedIn, project_id: ProjectId,
 @router.post("/projects/{project_id}/answers")
 def answer(wired: Wired, person: SignedIn, project_id: ProjectId, body: AnswerBody) -> Kept:
     """Keep one answer."""
-    given = Answer(
-        client_id=body.client_id,
-        project_id=project_id,
-        query_id=body.query_id,
-        user_id=person.id,
-        outcome=body.outcome,
-        class_id=body.class_id,
-        seconds_taken=body.seconds_taken,
-        reason=body.reason,
-        saw_prediction=body.saw_prediction,
-        corrects=body.corrects,
-    )
     with wired.database.transaction() as session:
-        answered = labeling.answer(session, given)
+        answered = labeling.answer(session, _answer(project_id, person.id, body))
         session.commit()
         if answered.refusal is not None:
             raise answered.refusal
         progress = labeling_progress.progress(session, project_id, person.id)
     return Kept(answered.annotation_id, answered.replay, progress)
+
+
+@router.post("/projects/{project_id}/answers/batch")
+def answer_all(wired: Wired, person: SignedIn, project_id: ProjectId, body: AnswersBody) -> AllKept:
+    """Keep the answers of a whole page with one commit; each has its own id and its own fate."""
+    with wired.database.transaction() as session:
+        given = [_answer(project_id, person.id, each) for each in body.answers]
+        kept = labeling.answer_all(session, given)
+        session.commit()
+        progress = labeling_progress.progress(session, project_id, person.id)
+    return AllKept([_kept(each.client_id, fate) for each, fate in zip(given, kept, strict=True)], progress)
 
 
 @router.post("/projects/{project_id}/undo")
@@ -231,7 +256,7 @@ def undo(wired: Wired, person: SignedIn, project_id: ProjectId, body: UndoBody) 
     with wired.database.transaction() as session:
         ask = labeling.undo(session, project_id, person.id, wired.settings.lease_seconds, body.client_id)
         session.commit()
-        return TakenBack(_shown_query(ask), labeling_progress.progress(session, project_id, person.id))
+        return TakenBack(shown_query(ask), labeling_progress.progress(session, project_id, person.id))
 
 
 @router.post("/projects/{project_id}/renew")
@@ -253,11 +278,8 @@ def release(wired: Wired, person: SignedIn, project_id: ProjectId, body: Release
     return Released(count)
 
 
-def _shown_answer(own: OwnAnswer) -> ShownAnswer:
-    return ShownAnswer(own.client_id, _shown_query(own.ask), own.outcome, own.class_id, own.class_name, own.reason)
-
-
-def _shown_query(ask: Ask) -> ShownQuery:
+def shown_query(ask: Ask) -> ShownQuery:
+    """Return a query as the page's script gets it."""
     return ShownQuery(
         query_id=ask.query_id,
         image_url=f"/images/{ask.image_id}",
@@ -268,3 +290,29 @@ def _shown_query(ask: Ask) -> ShownQuery:
         round=ask.round_number,
         rank=ask.rank,
     )
+
+
+def _answer(project_id: int, user_id: int, body: AnswerBody) -> Answer:
+    return Answer(
+        client_id=body.client_id,
+        project_id=project_id,
+        query_id=body.query_id,
+        user_id=user_id,
+        outcome=body.outcome,
+        class_id=body.class_id,
+        seconds_taken=body.seconds_taken,
+        reason=body.reason,
+        saw_prediction=body.saw_prediction,
+        corrects=body.corrects,
+    )
+
+
+def _kept(client_id: UUID, fate: Answered | QuerentError) -> OneKept:
+    if isinstance(fate, QuerentError):
+        return OneKept(client_id, None, replay=False, refusal=fate.as_json())
+    refusal = None if fate.refusal is None else fate.refusal.as_json()
+    return OneKept(client_id, fate.annotation_id, fate.replay, refusal)
+
+
+def _shown_answer(own: OwnAnswer) -> ShownAnswer:
+    return ShownAnswer(own.client_id, shown_query(own.ask), own.outcome, own.class_id, own.class_name, own.reason)

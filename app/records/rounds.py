@@ -13,6 +13,7 @@ from sqlalchemy import (
     Index,
     String,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
@@ -90,6 +91,10 @@ class Query(Base):
 
     ``open_answers`` is how many people may still take it: claiming lowers it, giving back raises it. Answers given,
     leases held and open answers always add up to ``wanted_answers`` until the query is closed.
+
+    ``predicted_class_id`` puts a query on the page of a class, where people see what the network believes. It is None
+    for whatever is to be answered blind: seeds, fair samples, test images, and images of which somebody said that they
+    are not of that class. What the network believed stands in ``parts`` for ever.
     """
 
     __tablename__ = "queries"
@@ -100,6 +105,17 @@ class Query(Base):
         Index("uq_queries_one_open", "image_id", unique=True, postgresql_where="closed_at IS NULL"),
         Index("ix_queries_claimable", "project_id", "reserve", "rank", "id", postgresql_where="open_answers > 0"),
         Index("ix_queries_unanswered", "project_id", "round_id", postgresql_where="closed_at IS NULL"),
+        Index(
+            "ix_queries_predicted",
+            "project_id",
+            "predicted_class_id",
+            "reserve",
+            text("confidence DESC"),
+            "id",
+            postgresql_where="open_answers > 0 AND predicted_class_id IS NOT NULL",
+        ),
+        CheckConstraint("(predicted_class_id IS NULL) = (confidence IS NULL)", name="prediction_is_whole"),
+        CheckConstraint("confidence BETWEEN 0 AND 1", name="confidence_is_a_chance"),
         CheckConstraint("wanted_answers >= 1", name="wants_an_answer"),
         CheckConstraint("open_answers BETWEEN 0 AND wanted_answers", name="open_within_wanted"),
         CheckConstraint(
@@ -117,6 +133,8 @@ class Query(Base):
     reserve: Mapped[bool] = mapped_column(default=False)  # beyond the batch: asked only while the worker is busy
     score: Mapped[float | None]  # None where nothing was scored
     parts: Mapped[Json]  # what the score is made of, and the likeliest classes
+    predicted_class_id: Mapped[int | None]  # no foreign key: deleting a project would read all queries per class
+    confidence: Mapped[float | None]  # the network's, in the predicted class
     propensity: Mapped[float | None]  # chance of being drawn; None for a deterministic choice
     wanted_answers: Mapped[int]
     open_answers: Mapped[int]

@@ -10,8 +10,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
-from sqlalchemy import Select, exists, func, insert, literal, select, union_all, update
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    SQLColumnExpression,
+    exists,
+    func,
+    insert,
+    literal,
+    select,
+    union_all,
+    update,
+)
 from sqlalchemy.orm import Session
 
 from app.errors import BadInput
@@ -23,6 +35,8 @@ from app.services.queue import return_leases, standing
 RESERVE_AHEAD = 2  # reserve queries handed out before the batch is answered: enough to hide one request
 NEARLY_SPENT = 200  # labels left below which claims take turns, so that together they cannot pass the budget
 MOST_AT_ONCE = 1000
+RANKED = (Query.reserve, Query.rank, Query.id)
+SUREST_FIRST = (Query.confidence.desc(), Query.id)
 
 
 @dataclass(frozen=True)
@@ -63,9 +77,7 @@ def claim(
     """
     if not 1 <= count <= MOST_AT_ONCE:
         raise BadInput("count", f"{count} is out of bounds", f"ask for 1 to {MOST_AT_ONCE} queries")
-    # one person's claims take turns, so that two of their pages never take the same query
-    lock_claims(session, project_id, user_id)
-    members.check(session, project_id, user_id)
+    take_turns(session, project_id, user_id)
     project = projects.get(session, project_id)
     if project.state is not ProjectState.RUNNING:
         return []
@@ -78,6 +90,49 @@ def claim(
     if len(taken) < count and return_expired(session, project_id):
         taken += _take(session, project_id, user_id, min(room, count - len(taken)), lease_seconds)
     return asks_of(session, taken)
+
+
+def claim_predicted(
+    session: Session, project_id: int, user_id: int, class_id: int, count: int, *, lease_seconds: float
+) -> list[Ask]:
+    """Take up to ``count`` queries about images that the network believes to be of one class, the surest first.
+
+    All of the batch come before those beyond it, which fill the page up whether or not the batch is answered. It is
+    for the caller to take turns and to see that people may be shown what the network believes.
+    """
+    project = projects.get(session, project_id)
+    if project.state is not ProjectState.RUNNING:
+        return []
+    room = min(count, _labels_left(session, project))
+    taken = _take(session, project_id, user_id, room, lease_seconds, reserves=room, class_id=class_id)
+    return asks_of(session, taken, SUREST_FIRST)
+
+
+def take_turns(session: Session, project_id: int, user_id: int) -> None:
+    """Let one person's claims take turns, so that two of their pages never take the same query.
+
+    Raises:
+        NotFound: there is no such project, or the person never was a member of it.
+        NotAMember: not any more.
+    """
+    lock_claims(session, project_id, user_id)
+    members.check(session, project_id, user_id)
+
+
+def return_orphans(
+    session: Session, project_id: int, user_id: int, lease_seconds: float, orphans_after: float = 0.5
+) -> int:
+    """Give back a person's own leases that nothing has renewed for ``orphans_after`` of their time; return how many."""
+    left = timedelta(seconds=lease_seconds * (1.0 - orphans_after))
+    orphans = select(Lease.id).where(
+        Lease.project_id == project_id, Lease.user_id == user_id, Lease.expires_at <= func.now() + left
+    )
+    if session.scalar(orphans.limit(1)) is None:
+        return 0
+    lock_project(session, project_id)
+    leases = session.scalars(orphans.order_by(Lease.id)).all()
+    return_leases(session, project_id, leases)
+    return len(leases)
 
 
 def renew(session: Session, project_id: int, user_id: int, query_ids: Sequence[int], lease_seconds: float) -> list[int]:
@@ -109,8 +164,10 @@ def return_expired(session: Session, project_id: int) -> int:
     return len(leases)
 
 
-def asks_of(session: Session, query_ids: Sequence[int]) -> list[Ask]:
-    """Return queries as they are shown to whoever holds them, in the ranking's order."""
+def asks_of(
+    session: Session, query_ids: Sequence[int], order: Sequence[SQLColumnExpression[Any]] = RANKED
+) -> list[Ask]:
+    """Return queries as they are shown to whoever holds them, in the ranking's order unless another is given."""
     if not query_ids:
         return []
     rows = session.execute(
@@ -120,24 +177,50 @@ def asks_of(session: Session, query_ids: Sequence[int]) -> list[Ask]:
         .join(Image, Image.id == Query.image_id)
         .join(Round, Round.id == Query.round_id)
         .where(Query.id.in_(query_ids))
-        .order_by(Query.reserve, Query.rank, Query.id)
+        .order_by(*order)
     )
     return [Ask(*row) for row in rows]
 
 
+def takeable(project_id: int, user_id: int) -> tuple[ColumnElement[bool], ...]:
+    """Return the conditions under which a person may take a query: it wants answers, and none of theirs."""
+    held = exists().where(Lease.query_id == Query.id, Lease.user_id == user_id)
+    seen = exists().where(Annotation.image_id == Query.image_id, Annotation.user_id == user_id, *standing())
+    return Query.project_id == project_id, Query.open_answers > 0, ~held, ~seen
+
+
+def pickable(project_id: int, user_id: int, *, reserve: bool, class_id: int | None) -> Select[int]:
+    """Return the queries that a person may take, locked: in the ranking's order, or a class's surest first."""
+    is_of_class = () if class_id is None else (Query.predicted_class_id == class_id,)
+    return (
+        select(Query.id)
+        .where(*takeable(project_id, user_id), Query.reserve.is_(reserve), *is_of_class)
+        .order_by(*((Query.rank, Query.id) if class_id is None else SUREST_FIRST))
+        .with_for_update(skip_locked=True, key_share=True)
+    )
+
+
 def _take(
-    session: Session, project_id: int, user_id: int, count: int, lease_seconds: float, *, reserves: int = 0
+    session: Session,
+    project_id: int,
+    user_id: int,
+    count: int,
+    lease_seconds: float,
+    *,
+    reserves: int = 0,
+    class_id: int | None = None,
 ) -> list[int]:
-    """Lease up to ``count`` queries, at most ``reserves`` of them beyond the batch.
+    """Lease up to ``count`` queries, of one predicted class if it is given, at most ``reserves`` beyond the batch.
 
     It is one statement, so it sees one ranking: in two, a round that ends between them would hand out the new reserve
     before the new batch.
     """
     if count <= 0:
         return []
-    batch = _pickable(project_id, user_id, reserve=False).limit(count).cte("batch")
+    batch = pickable(project_id, user_id, reserve=False, class_id=class_id).limit(count).cte("batch")
     taken = select(func.count()).select_from(batch).scalar_subquery()
-    beyond = _pickable(project_id, user_id, reserve=True).limit(func.least(reserves, count - taken)).cte("beyond")
+    spare = pickable(project_id, user_id, reserve=True, class_id=class_id)
+    beyond = spare.limit(func.least(reserves, count - taken)).cte("beyond")
     lowered = (
         update(Query)
         .where(Query.id.in_(union_all(select(batch.c.id), select(beyond.c.id))))
@@ -159,18 +242,6 @@ def _take(
         .returning(Lease.query_id)
     )
     return list(session.scalars(leased, execution_options={"synchronize_session": False}).all())
-
-
-def _pickable(project_id: int, user_id: int, *, reserve: bool) -> Select[int]:
-    """Return the queries that a person may take, locked, in the ranking's order."""
-    held = exists().where(Lease.query_id == Query.id, Lease.user_id == user_id)
-    seen = exists().where(Annotation.image_id == Query.image_id, Annotation.user_id == user_id, *standing())
-    return (
-        select(Query.id)
-        .where(Query.project_id == project_id, Query.open_answers > 0, Query.reserve.is_(reserve), ~held, ~seen)
-        .order_by(Query.rank, Query.id)
-        .with_for_update(skip_locked=True, key_share=True)
-    )
 
 
 def _take_orphans(

@@ -5,6 +5,7 @@ Taking queries in the first place is ``app.services.claiming``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
@@ -127,6 +128,17 @@ def answer(session: Session, given: Answer) -> Answered:
     announce(session, project.id, EventKind.LABELS, labels_used=project.labels_used)
     rounds.request_if_due(session, project)
     return Answered(annotation.id, refusal=refusal)
+
+
+def answer_all(session: Session, given: Sequence[Answer]) -> list[Answered | QuerentError]:
+    """Keep several answers in their order; one that is refused or makes no sense leaves the others as they are."""
+    kept: list[Answered | QuerentError] = []
+    for each in given:
+        try:
+            kept.append(answer(session, each))
+        except QuerentError as error:  # raised before anything of this answer is written
+            kept.append(error)
+    return kept
 
 
 def undo(session: Session, project_id: int, user_id: int, lease_seconds: float, client_id: UUID | None = None) -> Ask:

@@ -40,6 +40,8 @@ class NothingKind(StrEnum):
     FAILED = "failed"
     OTHERS = "others"  # whose answers the batch still wants
     DONE = "done"
+    NO_MODEL = "no_model"  # on the grid: before the first network
+    ONE_BY_ONE = "one_by_one"  # on the grid: what is left is asked without showing what the network believes
 
 
 @dataclass(frozen=True)

@@ -46,13 +46,18 @@ MEASURED = ("accuracy", "accuracy_low", "accuracy_high")  # of the metrics, what
 
 @dataclass(frozen=True)
 class RankedImage:
-    """One image of a ranking, best first, with what is kept about why it was asked."""
+    """One image of a ranking, best first, with what is kept about why it was asked.
+
+    ``predicted_class_id`` and its ``confidence`` are given where people may be shown what the network believes.
+    """
 
     image_id: int
     source: QuerySource
     score: float | None = None
     propensity: float | None = None
     parts: dict[str, Any] = field(default_factory=dict)
+    predicted_class_id: int | None = None
+    confidence: float | None = None
 
 
 @dataclass(frozen=True)
@@ -327,6 +332,8 @@ def _ask(session: Session, project: Project, found: Round, result: RoundResult) 
                 score=ranked.score,
                 parts=ranked.parts,
                 propensity=ranked.propensity,
+                predicted_class_id=ranked.predicted_class_id,
+                confidence=ranked.confidence,
                 wanted_answers=project.overlap,
                 open_answers=project.overlap,
             )

@@ -7,6 +7,7 @@
 import { hasText, text } from "./texts.js";
 
 const REQUEST_MS = 15_000;
+const REFUSED = 409;
 const TRY_AGAIN = new Set([408, 425, 429]);
 
 /**
@@ -28,6 +29,7 @@ export class Failure extends Error {
  *   round: number, rank: number}} Query
  * @typedef {{batch_answered: number, batch_size: number, labels_used: number, budget: number, own_labels: number,
  *   round_number: number, classes_version: number, stage: {stage?: string}|null}} Progress
+ * @typedef {{class_id: number, name: string, count: number, in_batch: number}} OpenClass
  * @typedef {{kind: string, values: Record<string, string|number>, wait: boolean}} Nothing
  * @typedef {{client_id: string, query: Query, outcome: string, class_id: number|null, class_name: string|null,
  *   reason: string|null}} OwnAnswer
@@ -50,11 +52,46 @@ export class Api {
     return this.#post("claim", { count });
   }
 
+  /**
+   * Take a page of one predicted class.
+   *
+   * @param {number} count @param {number|null} classId wanted, while there are any of it
+   * @returns {Promise<{class_id: number|null, class_name: string|null, queries: Query[], classes: OpenClass[], progress: Progress, nothing: Nothing|null}>}
+   */
+  claimPage(count, classId) {
+    return this.#post("grid/claim", { count, class_id: classId });
+  }
+
+  /** Send what waits in the outbox. @param {import("./outbox.js").Entry} entry @returns {Promise<any>} */
+  async send(entry) {
+    if (entry.kind === "answer") return await this.answer(entry);
+    if (entry.kind === "put_back") return await this.putBack(entry.query_ids);
+    try {
+      return await this.undo(entry.client_id);
+    } catch (failure) {
+      // without the id of an answer a second try might take a second one back
+      if (entry.client_id !== null || failure.kind !== "unreachable") throw failure;
+      throw new Failure("refused", text("failure.perhaps_undone"));
+    }
+  }
+
   /** @param {import("./outbox.js").Entry} entry @returns {Promise<{annotation_id: number, replay: boolean, progress: Progress}>} */
-  answer({ client_id, query_id, outcome, class_id, reason, seconds_taken, saw_prediction, corrects }) {
-    const body = { client_id, query_id, outcome, class_id, reason, seconds_taken, saw_prediction, corrects };
+  answer(entry) {
     // keepalive: an answer on its way is not cut off by leaving the page
-    return this.#post("answers", body, { keepalive: true });
+    return this.#post("answers", bodyOf(entry), { keepalive: true });
+  }
+
+  /**
+   * Send several answers with one request; each has its own fate.
+   *
+   * @param {import("./outbox.js").Entry[]} entries @returns {Promise<{reply?: {progress: Progress}, failure?: Failure}[]>}
+   */
+  async answerAll(entries) {
+    const reply = await this.#post("answers/batch", { answers: entries.map(bodyOf) }, { keepalive: true });
+    return reply.answers.map(({ refusal }) => {
+      if (!refusal) return { reply: { progress: reply.progress } };
+      return { failure: new Failure("refused", messageOf(refusal, REFUSED), refusal.error) };
+    });
   }
 
   /** One's own answers, newest first. @param {number|null} before @returns {Promise<{answers: OwnAnswer[], next_before: number|null}>} */
@@ -75,6 +112,16 @@ export class Api {
   /** @param {number[]} queryIds @returns {Promise<{lease_seconds: number, query_ids: number[]}>} those still held */
   renew(queryIds) {
     return this.#post("renew", { query_ids: queryIds });
+  }
+
+  /** Give back images that are not of the class: they are asked one by one. @param {number[]} queryIds */
+  putBack(queryIds) {
+    return this.#post("grid/put-back", { query_ids: queryIds }, { keepalive: true });
+  }
+
+  /** Give queries back; the promise is kept when the server has them. @param {number[]} queryIds */
+  async giveBack(queryIds) {
+    await this.#post("release", { query_ids: queryIds }).catch(() => {}); // else their leases run out
   }
 
   /** Give queries back while the page goes away; nobody waits for the reply. @param {number[]} queryIds */
@@ -115,6 +162,11 @@ export class Api {
     if (!token || root.dataset.user !== this.#userId) throw new Failure("stale-page", text("failure.stale_page"));
     this.#token = token;
   }
+}
+
+/** @param {import("./outbox.js").Entry} entry what the server is told of an answer */
+function bodyOf({ client_id, query_id, outcome, class_id, reason, seconds_taken, saw_prediction, corrects }) {
+  return { client_id, query_id, outcome, class_id, reason, seconds_taken, saw_prediction, corrects };
 }
 
 async function reach(address, options) {

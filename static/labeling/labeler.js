@@ -5,8 +5,8 @@
  * image is shown without waiting for anything.
  */
 
+import { letGo } from "./held.js";
 import { newId } from "./outbox.js";
-import { letGo } from "./queue.js";
 import { counted, text } from "./texts.js";
 
 const LATEST = 30; // acts that an undo finds without the server, and queries that a claim under way may still bring
@@ -14,7 +14,7 @@ const LONGEST_LOOK_SECONDS = 86_400;
 const READ_AHEAD = 3; // answers before the one that is looked at, so that going back does not wait
 
 /**
- * @typedef {import("./queue.js").Held} Held
+ * @typedef {import("./held.js").Held} Held
  * @typedef {import("./outbox.js").Entry} Entry
  * @typedef {import("./own_answers.js").Given} Given
  * @typedef {{outcome: "label"|"skip"|"unsure"|"unusable", class_id: number|null, reason: string|null, name: string,

@@ -1,5 +1,6 @@
 /**
- * The durable outbox: answers and undos that the server has not confirmed yet, in the order in which they were given.
+ * The durable outbox: what the server has not confirmed yet, in the order in which it was said: answers, undos, and
+ * images that the grid puts back.
  *
  * Every entry is its own item in the storage, so that two tabs of one person never overwrite each other's. An entry
  * leaves when the server has confirmed or refused it, never before; sending one twice is harmless (client_id).
@@ -7,13 +8,16 @@
 
 import { Failure } from "./api.js";
 
+const KINDS = new Set(["answer", "undo", "put_back"]);
+const MOST_TOGETHER = 50;
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 10_000;
 
 /**
- * @typedef {{kind: "answer"|"undo", client_id: string|null, query_id: number|null, outcome?: string,
+ * @typedef {{kind: "answer"|"undo"|"put_back", client_id: string|null, query_id: number|null, outcome?: string,
  *   class_id?: number|null, reason?: string|null, seconds_taken?: number, saw_prediction?: boolean, reserve?: boolean,
- *   name?: string, query?: import("./api.js").Query, corrects?: string, was?: string}} Entry
+ *   name?: string, query?: import("./api.js").Query, corrects?: string, was?: string,
+ *   query_ids?: number[]}} Entry
  *   `corrects` is the client id of the answer that this one takes the place of, `was` that one's outcome
  * @typedef {{delivered: (entry: Entry, reply: any) => void, refused: (entry: Entry, failure: Failure) => void,
  *   changed: () => void}} Listener
@@ -23,6 +27,8 @@ export class Outbox {
   #storage;
   #prefix;
   #deliver;
+  #deliverTogether;
+  #alone = 0; // entries that are sent one by one before several go together again
   #listener;
   /** @type {{key: string, kept: boolean, entry: Entry}[]} */
   #waiting = [];
@@ -38,12 +44,15 @@ export class Outbox {
    * @param {string} prefix of this person's and project's items
    * @param {(entry: Entry) => Promise<any>} deliver sends one entry; throws a Failure
    * @param {Listener} listener
+   * @param {((entries: Entry[]) => Promise<{reply?: any, failure?: Failure}[]>)|null} [deliverTogether] sends several
+   *   answers with one request, if they may go so; throws a Failure for all of them
    */
-  constructor(storage, prefix, deliver, listener) {
+  constructor(storage, prefix, deliver, listener, deliverTogether = null) {
     this.#storage = storage;
     this.#prefix = prefix;
     this.#deliver = deliver;
     this.#listener = listener;
+    this.#deliverTogether = deliverTogether;
     this.#load();
   }
 
@@ -61,11 +70,13 @@ export class Outbox {
     return this.#failures > 0;
   }
 
-  /** @param {Entry} entry */
-  add(entry) {
-    this.#last = Math.max(this.#last + 1, Date.now() * 1000);
-    const key = `${this.#prefix}${String(this.#last).padStart(16, "0")}.${entry.client_id}`;
-    this.#waiting.push({ key, kept: this.#keep(key, entry), entry });
+  /** @param {...Entry} entries */
+  add(...entries) {
+    for (const entry of entries) {
+      this.#last = Math.max(this.#last + 1, Date.now() * 1000);
+      const key = `${this.#prefix}${String(this.#last).padStart(16, "0")}.${entry.client_id}`;
+      this.#waiting.push({ key, kept: this.#keep(key, entry), entry });
+    }
     this.#listener.changed();
     void this.#send();
   }
@@ -88,31 +99,49 @@ export class Outbox {
     if (this.#running) return;
     this.#running = true;
     try {
-      while (this.#waiting.length && !this.halted) await this.#sendFirst();
+      while (this.#waiting.length && !this.halted) await this.#sendNext();
     } finally {
       this.#running = false;
     }
   }
 
-  async #sendFirst() {
-    const [first] = this.#waiting;
-    if (this.#sentByAnotherTab(first)) {
-      this.#remove(first);
-      return;
-    }
+  async #sendNext() {
+    const next = this.#next();
+    if (!next.length) return;
     try {
-      const reply = await this.#deliver(first.entry);
+      const fates = await this.#deliverAll(next.map(({ entry }) => entry));
       this.#failures = 0;
-      this.#remove(first);
-      this.#listener.delivered(first.entry, reply);
+      for (const [place, { reply, failure }] of fates.entries()) {
+        this.#remove(next[place]);
+        if (failure) this.#listener.refused(next[place].entry, failure);
+        else this.#listener.delivered(next[place].entry, reply);
+      }
     } catch (failure) {
       if (!(failure instanceof Failure)) throw failure;
-      await this.#afterFailure(first, failure);
+      await this.#afterFailure(next, failure);
     }
   }
 
-  async #afterFailure(first, failure) {
-    if (failure.kind === "refused") {
+  /** What is sent with one request: the first entry, and where several may go together, the answers that follow it. */
+  #next() {
+    for (const item of [...this.#waiting]) if (this.#sentByAnotherTab(item)) this.#remove(item);
+    const end = this.#waiting.findIndex(({ entry }) => entry.kind !== "answer");
+    const most = this.#alone ? 1 : MOST_TOGETHER;
+    const answers = this.#deliverTogether ? this.#waiting.slice(0, end === -1 ? most : Math.min(end, most)) : [];
+    return answers.length ? answers : this.#waiting.slice(0, 1);
+  }
+
+  async #deliverAll(entries) {
+    this.#alone = Math.max(0, this.#alone - 1);
+    if (entries.length > 1) return await this.#deliverTogether(entries);
+    return [{ reply: await this.#deliver(entries[0]) }];
+  }
+
+  async #afterFailure(next, failure) {
+    const [first] = next;
+    if (failure.kind === "refused" && next.length > 1) {
+      this.#alone = next.length; // one of them makes no sense to the server: that one alone is to be refused
+    } else if (failure.kind === "refused") {
       this.#failures = 0;
       this.#remove(first);
       this.#listener.refused(first.entry, failure);
@@ -188,7 +217,7 @@ export function newId() {
 function readEntry(text) {
   try {
     const entry = JSON.parse(text);
-    return entry && (entry.kind === "answer" || entry.kind === "undo") ? entry : null;
+    return KINDS.has(entry?.kind) ? entry : null;
   } catch {
     return null;
   }

@@ -9,7 +9,7 @@ const KEPT_IMAGES = 30;
 /**
  * @typedef {import("./api.js").Query} Query
  * @typedef {{query: Query, clientId: string, outcome: string, classId: number|null, reason: string|null, name: string,
- *   item: import("./queue.js").Held|null, before: Given|null}} Given
+ *   item: import("./held.js").Held|null, before: Given|null}} Given
  *   `before` is the answer that this one took the place of, `item` its image while it is kept at hand
  */
 

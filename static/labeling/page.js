@@ -1,24 +1,23 @@
 /** The labeling page: makes its parts and connects them. */
 
 import { Answers } from "./own_answers.js";
-import { Api, Failure } from "./api.js";
+import { Api } from "./api.js";
 import { Chooser } from "./chooser.js";
 import { listenForKeys } from "./keys.js";
 import { Labeler } from "./labeler.js";
 import { Leases } from "./leases.js";
 import { Light } from "./light.js";
 import { listenToProject } from "./live.js";
+import { OutboxNews, WorkerNews } from "./news.js";
 import { Outbox, browserStorage } from "./outbox.js";
-import { nothingText, progressText, projected, stageText, workerText } from "./progress.js";
+import { nothingText, progressText, projected } from "./progress.js";
 import { Queue } from "./queue.js";
 import { Screen } from "./screen.js";
-import { counted, percent, text, useTexts } from "./texts.js";
+import { percent, text, useTexts } from "./texts.js";
 import { View } from "./view.js";
 import { Why } from "./why.js";
 import { Zoom } from "./zoom.js";
 
-const MENTION_AFTER_MS = 1_000; // answers on their way for less are not worth a word
-const WORKER_NEWS_MS = 20_000;
 const LABELS_WAIT_MS = 1_000; // somebody else's answer may have freed a query: ask soon, but not for every one of them
 
 const root = document.getElementById("labeling");
@@ -29,20 +28,21 @@ const base = `/projects/${project}`;
 const part = (name) => document.querySelector(`[data-part=${name}]`);
 const view = new View(root);
 const api = new Api(base, document.querySelector("meta[name=form-token]").content, user);
+const outboxNews = new OutboxNews(view);
+const workerNews = new WorkerNews(view);
 let progress = null;
 let isAway = false;
 let isLeaving = false;
-let mentionTimer = 0;
-let newsTimer = 0;
 
-const outbox = new Outbox(browserStorage(), `querent.outbox.${user}.${project}.`, deliver, {
+const outbox = new Outbox(browserStorage(), `querent.outbox.${user}.${project}.`, (entry) => api.send(entry), {
   delivered(entry, reply) {
     if (entry.kind === "undo") labeler.undone(entry, reply.query);
-    keepProgress(reply.progress);
+    if (reply.progress) keepProgress(reply.progress);
     if (!outbox.size) queue.refill();
     if (!outbox.size && !labeler.heldIds.length) queue.refillWithin(0);
   },
   refused(entry, failure) {
+    if (entry.kind === "put_back") return; // then its lease runs out
     const why = failure.message;
     view.notice(entry.kind === "undo" ? text("refused.undo", { why }) : text("refused.answer", { name: entry.name, why }));
     if (entry.kind === "undo") labeler.undoRefused(entry);
@@ -111,18 +111,6 @@ const leases = new Leases(Number(leaseSeconds), {
   },
 });
 
-/** @param {import("./outbox.js").Entry} entry */
-async function deliver(entry) {
-  if (entry.kind === "answer") return await api.answer(entry);
-  try {
-    return await api.undo(entry.client_id);
-  } catch (failure) {
-    // without the id of an answer a second try might take a second one back
-    if (entry.client_id !== null || failure.kind !== "unreachable") throw failure;
-    throw new Failure("refused", text("failure.perhaps_undone"));
-  }
-}
-
 function answeredIds() {
   return outbox.entries.filter(({ kind }) => kind === "answer").map(({ query_id }) => query_id);
 }
@@ -189,7 +177,7 @@ function keepProgress(latest) {
   progress = latest;
   if (latest.classes_version !== Number(classesVersion)) view.tellChanged();
   showProgress();
-  if (!newsTimer) view.setWorker(latest.stage ? stageText(latest.stage) : "");
+  workerNews.keep(latest.stage);
 }
 
 function showProgress() {
@@ -202,38 +190,15 @@ function showProgress() {
 
 function showOutbox() {
   showProgress();
-  view.setHalted(outbox.halted, outbox.size);
-  if (!outbox.size || outbox.halted) {
-    clearTimeout(mentionTimer);
-    mentionTimer = 0;
-    view.setOutbox("");
-  } else if (outbox.isRetrying) {
-    const kept = counted("outbox.kept", outbox.size);
-    view.setOutbox(text(navigator.onLine ? "outbox.unreachable" : "outbox.offline", { kept }));
-  } else {
-    mentionTimer ||= setTimeout(() => {
-      mentionTimer = 0;
-      if (outbox.size && !outbox.halted) view.setOutbox(counted("outbox.on_the_way", outbox.size));
-    }, MENTION_AFTER_MS);
-  }
+  outboxNews.show(outbox);
 }
 
 function hear(event) {
-  const words = workerText(event);
-  if (words !== null) {
-    view.setWorker(words);
-    clearTimeout(newsTimer);
-    newsTimer = event.state === "done" ? setTimeout(endNews, WORKER_NEWS_MS) : 0;
-  }
+  workerNews.hear(event);
   // what is held ahead of the image on screen goes back for the new model's queries
   if (event.kind === "round" && event.state === "done") queue.giveUpBefore(event.number);
   if (event.kind === "labels") hearLabels(event);
   else if (event.kind !== "progress") queue.refillWithin(0);
-}
-
-function endNews() {
-  newsTimer = 0;
-  view.setWorker("");
 }
 
 function hearLabels({ labels_used }) {

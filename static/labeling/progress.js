@@ -13,6 +13,7 @@ export function projected(progress, waiting) {
   let labels = 0;
   let batch = 0;
   for (const { kind, outcome, reserve, corrects, was } of waiting) {
+    if (kind === "put_back") continue;
     const step = kind === "undo" ? -1 : 1;
     labels += step * (isLabel(outcome) - (corrects ? isLabel(was) : 0));
     if (!reserve) batch += step * (closes(outcome) - (corrects ? closes(was) : 0));

@@ -5,20 +5,16 @@
  */
 
 import { Failure } from "./api.js";
-import { text } from "./texts.js";
+import { fetchImage, letGo } from "./held.js";
 
 const AHEAD = 6;
 const REFILL_BELOW = 3;
 const FIRST_WAIT_MS = 1_000;
 const LONGEST_WAIT_MS = 10_000;
-const IMAGE_TRIES = 3;
-const IMAGE_WAIT_MS = 500;
-const LONGEST_IMAGE_WAIT_MS = 4_000;
 
 /**
  * @typedef {import("./api.js").Query} Query
- * @typedef {{query: Query, image: HTMLImageElement, state: "loading"|"decoded"|"broken",
- *   wanted: boolean}} Held
+ * @typedef {import("./held.js").Held} Held
  * @typedef {{changed: () => void, claimed: (reply: any) => void, failed: (failure: Failure) => void,
  *   isKnown: (queryId: number) => boolean, mayClaim: () => boolean, release: (queryIds: number[]) => void}} Listener
  */
@@ -93,13 +89,7 @@ export class Queue {
 
   /** Wrap a query whose lease this page has, and start fetching its image. @param {Query} query @returns {Held} */
   hold(query) {
-    const image = new Image();
-    image.decoding = "sync"; // shown in the frame in which it is put on the page
-    image.alt = text("image.alt");
-    image.draggable = false;
-    const item = { query, image, state: "loading", wanted: true };
-    void this.#fetchImage(item);
-    return item;
+    return fetchImage(query, query.image_url, () => this.#listener.changed());
   }
 
   async #ask() {
@@ -163,26 +153,6 @@ export class Queue {
     clearTimeout(this.#timer);
     this.#due = Infinity;
   }
-
-  async #fetchImage(item) {
-    for (let tries = 1; item.state !== "decoded" && item.wanted; tries += 1) {
-      try {
-        // another address after a failure, since the browser remembers for a while that the first one failed
-        item.image.src = tries === 1 ? item.query.image_url : `${item.query.image_url}?try=${tries}`;
-        await item.image.decode();
-        item.state = "decoded";
-      } catch {
-        if (tries >= IMAGE_TRIES && navigator.onLine) item.state = "broken";
-        await new Promise((resolve) => setTimeout(resolve, Math.min(LONGEST_IMAGE_WAIT_MS, IMAGE_WAIT_MS * tries)));
-      }
-      this.#listener.changed();
-    }
-  }
-}
-
-/** Stop trying to fetch an image that nobody will see. @param {Held} item */
-export function letGo(item) {
-  item.wanted = false;
 }
 
 function split(items, isFirst) {

@@ -8,7 +8,7 @@ import { text } from "./texts.js";
 
 const SURPRISE_MS = 500; // what is pressed so soon after an image came by itself was meant for the one before
 
-/** @typedef {import("./queue.js").Held} Held */
+/** @typedef {import("./held.js").Held} Held */
 
 export class Screen {
   #view;

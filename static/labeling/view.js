@@ -6,7 +6,7 @@ const SMALL_SIDE = 128; // images below are pixel art or tiny scans: enlarged th
 const LARGEST_PIXEL = 56; // a digit of 8 pixels is harder to read when it fills the screen
 const KEEP_NOTICES = 3;
 
-/** @typedef {import("./queue.js").Held} Held */
+/** @typedef {import("./held.js").Held} Held */
 
 export class View {
   #root;
@@ -67,6 +67,11 @@ export class View {
     paragraph.textContent = words;
     this.#stage.replaceChildren(message);
     return true;
+  }
+
+  /** Put something of another kind on the stage. @param {string} what @param {HTMLElement} element */
+  showElement(what, element) {
+    if (this.#show(what)) this.#stage.replaceChildren(element);
   }
 
   /** @param {boolean} isBusy whether what is on the stage cannot be seen yet */
@@ -178,16 +183,17 @@ export class View {
   }
 }
 
-function sentence(words) {
-  const trimmed = words.trim();
-  const start = trimmed.charAt(0).toUpperCase() + trimmed.slice(1);
-  return !start || /[.!?…]$/.test(start) ? start : `${start}.`;
-}
-
-function afterPaint(painted) {
+/** Call back once the next frame can be seen, with the time. @param {(at: number) => void} painted */
+export function afterPaint(painted) {
   requestAnimationFrame(() => {
     const channel = new MessageChannel(); // its message comes after the frame, without the wait of a timer
     channel.port1.onmessage = () => painted(performance.now());
     channel.port2.postMessage(null);
   });
+}
+
+function sentence(words) {
+  const trimmed = words.trim();
+  const start = trimmed.charAt(0).toUpperCase() + trimmed.slice(1);
+  return !start || /[.!?…]$/.test(start) ? start : `${start}.`;
 }

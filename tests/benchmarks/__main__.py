@@ -10,6 +10,7 @@ import torch
 
 from tests.benchmarks import (
     bench_labeling,
+    bench_labels_per_minute,
     bench_learning,
     bench_ledger,
     bench_loop,
@@ -31,6 +32,7 @@ def main() -> None:
         ("web process", bench_web.figures),
         ("labeling, one person", bench_labeling.figures),
         ("from key to paint, in Chromium", bench_painting.figures),
+        ("labels a minute, a scripted person", bench_labels_per_minute.figures),
         ("the ledger", bench_ledger.figures),
         ("the loop on digits", bench_loop.figures),
         ("learning", bench_learning.figures),

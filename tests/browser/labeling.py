@@ -187,10 +187,10 @@ def go(page: Page, key: str) -> int:
 
 
 def cut_off(page: Page, *addresses: str) -> Callable[[], None]:
-    """Let no request to these addresses, or no answer and undo, through until what is returned is called."""
+    """Let no request to these addresses, or no answers and undo, through until what is returned is called."""
     network = page.context.new_cdp_session(page)
     network.send("Network.enable")
-    network.send("Network.setBlockedURLs", {"urls": [*(addresses or ("*/answers", "*/undo"))]})
+    network.send("Network.setBlockedURLs", {"urls": [*(addresses or ("*/answers", "*/answers/batch", "*/undo"))]})
 
     def reconnect() -> None:
         network.send("Network.setBlockedURLs", {"urls": []})

@@ -21,13 +21,20 @@ ROOT = Path(__file__).resolve().parents[2]
 OTHERS = [code for code in languages() if code != LEADING]
 TRANSLATED = [
     *sorted((TEMPLATES / "labeling").glob("*.html")),
+    *sorted((TEMPLATES / "grid").glob("*.html")),
     TEMPLATES / "base.html",
     *sorted((TEMPLATES / "me").glob("*.html")),
     *sorted((TEMPLATES / "sign_in").glob("*.html")),
 ]
-SCRIPTS = sorted((STATIC / "labeling").glob("*.js"))
+SCRIPTS = [path for room in ("labeling", "grid") for path in sorted((STATIC / room).glob("*.js"))]
 SPOKEN_ATTRIBUTES = ("title", "aria-label", "alt", "placeholder", "aria-description")
-NAMES = {"Querent", "JavaScript", "querent user link NAME", "labeling-page"}  # the same in every language
+NAMES = {
+    "Querent",
+    "JavaScript",
+    "querent user link NAME",
+    "labeling-page",
+    "labeling-page grid-page",
+}  # the same in every language
 COMMENT = re.compile(r"/\*.*?\*/|(?<![:\"'`\\])//[^\n]*", re.DOTALL)
 STRING = re.compile(r"\"((?:[^\"\\\n]|\\.)*)\"|'((?:[^'\\\n]|\\.)*)'|`((?:[^`\\]|\\.)*)`")
 # values that the web platform gives: names of keys, of headers and the like
@@ -87,6 +94,7 @@ def test_every_text_is_used_somewhere() -> None:
     sources = [*TEMPLATES.rglob("*.html"), *SCRIPTS, *(ROOT / "app").rglob("*.py")]
     used = "\n".join(path.read_text() for path in sources)
     made = ("labeling.reasons.", "labeling.why.", "labeling.help.", "labeling.key.", "labeling.light.", "recipe.")
+    made += ("grid.sides.", "grid.help.")
     made += tuple(f"labeling.{action}." for action in ("undo", "skip", "unsure", "unusable"))
     made += tuple(f"labeling.script.{group}." for group in ("nothing", "worker", "stage", "refused"))
     for key in texts_of(LEADING).all_keys():

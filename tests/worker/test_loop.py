@@ -22,6 +22,7 @@ from app.records import (
     OracleKind,
     Outcome,
     Query,
+    QuerySource,
     Round,
     RoundState,
     Split,
@@ -119,6 +120,12 @@ def test_digits_are_imported_labelled_and_learned(sending: Database, worker: Wor
         scores = [query.score for query in batch]
         assert scores == sorted(scores, reverse=True), "the score decides the order"
         assert all(len(query.parts["top"]) == 2 for query in batch)
+        believed = [
+            query.parts["top"][0] if query.source is QuerySource.ACQUISITION else (None, None) for query in batch
+        ]
+        assert [query.predicted_class_id for query in batch] == [class_id for class_id, _ in believed]
+        chances = [query.confidence for query in batch if query.confidence is not None]
+        assert chances == pytest.approx([chance for _, chance in believed if chance is not None], abs=1e-6)
         labels = dict(
             session.execute(
                 select(Image.id, Image.label_class_id).where(

@@ -112,6 +112,7 @@ class Overview:
     image_count: int
     pool_size: int
     test_size: int
+    shows_reasons: bool
     classes: tuple[ClassCount, ...]
     curve: tuple[CurvePoint, ...]
     round_now: RoundNow | None
@@ -151,6 +152,7 @@ def project_overview(session: Session, project_id: int) -> Overview:
         labels_used=project.labels_used,
         overlap=project.overlap,
         image_count=project.image_count,
+        shows_reasons=project.shows_reasons,
         pool_size=project.image_count - sum(held_out.values()),
         test_size=held_out.get(Split.TEST, 0),
         classes=_class_counts(session, project),

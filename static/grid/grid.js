@@ -1,0 +1,250 @@
+/**
+ * The page of images on screen: which ones are not of the class, what they are instead, and what confirming does.
+ *
+ * A page is confirmed once all of it has been on screen; until then, confirming scrolls on. Each image of the class, and each that got a class of its own, is
+ * then one answer in the outbox; the others go back, to be asked one by one. The next page is shown at once.
+ */
+
+import { letGo } from "../labeling/held.js";
+import { newId } from "../labeling/outbox.js";
+import { counted, text } from "../labeling/texts.js";
+
+const LONGEST_LOOK_SECONDS = 86_400;
+const SURPRISE_MS = 500; // nobody has looked at a page so soon: a press was meant for the one before
+const LATEST = 10; // pages that can be taken back
+
+/**
+ * @typedef {import("../labeling/held.js").Held} Held
+ * @typedef {import("../labeling/outbox.js").Entry} Entry
+ * @typedef {{id: number, name: string}} Class
+ * @typedef {{isNot: boolean, own: Class|null}} Mark `own` is what the person says it is instead
+ * @typedef {{classId: number, given: {clientId: string, query: import("../labeling/api.js").Query, mark: Mark}[]}} Done
+ * @typedef {{outbox: import("../labeling/outbox.js").Outbox, pages: import("./pages.js").Pages,
+ *   board: import("./board.js").Board, view: import("../labeling/view.js").View,
+ *   done: import("./done.js").DonePages, classes: Map<number, Class>}} Parts
+ */
+
+export class Grid {
+  #parts;
+  /** @type {import("./pages.js").Page|null} */
+  #page = null;
+  /** @type {Map<number, Mark>} by query: they outlive a page that is given up for one of another size */
+  #marks = new Map();
+  /** @type {number|null} when all of the page could be seen, on the clock of `performance.now` */
+  #paintedAt = null;
+  /** @type {{reason: string, remedy: string}|null} why there is nothing, as the server said last */
+  nothing = null;
+
+  /** @param {Parts} parts */
+  constructor(parts) {
+    this.#parts = parts;
+  }
+
+  get isEmpty() {
+    return this.#page === null;
+  }
+
+  get canUndo() {
+    return this.#parts.done.size > 0;
+  }
+
+  /** @returns {number|null} the class of the page on screen */
+  get classId() {
+    return this.#page?.classId ?? null;
+  }
+
+  /** @returns {number[]} ids of the queries held and not answered */
+  get heldIds() {
+    return [...(this.#page?.items ?? []), ...this.#parts.pages.held].map(({ query }) => query.query_id);
+  }
+
+  /** @param {number} classId @returns {number} how many images of it are held */
+  heldOf(classId) {
+    return (this.classId === classId ? this.#page.items.length : 0) + this.#parts.pages.heldOf(classId);
+  }
+
+  /** @returns {{confirmed: number, own: number, back: number, unseen: number, name: string}|null} what confirming would do now */
+  get summary() {
+    if (!this.#page) return null;
+    const marks = this.#page.items.map((item) => this.#markOf(item));
+    const own = marks.filter((mark) => mark.own).length;
+    const back = marks.filter((mark) => mark.isNot && !mark.own).length;
+    return { confirmed: marks.length - own - back, own, back, unseen: this.#parts.board.unseenCount, name: this.#className };
+  }
+
+  /** Whether a query is on this page, or just answered, so that a claim that was under way does not bring it again. */
+  knows(queryId) {
+    const isWaiting = ({ query_id, query_ids }) => query_id === queryId || query_ids?.includes(queryId);
+    return this.heldIds.includes(queryId) || this.#parts.outbox.entries.some(isWaiting);
+  }
+
+  /** Say that an image is not of the class, or that it is after all. @param {number} place */
+  toggle(place) {
+    const item = this.#page?.items[place];
+    if (!item) return;
+    const mark = this.#markOf(item);
+    if (item.state === "broken" && mark.isNot) this.#parts.view.say(text("grid.broken"));
+    else this.#put(item, place, { isNot: !mark.isNot, own: null });
+  }
+
+  /** Say what an image is. @param {number} place @param {Class} chosen */
+  giveClass(place, chosen) {
+    const item = this.#page?.items[place];
+    if (!item) this.#parts.view.say(text("said.no_image"));
+    else if (item.state !== "decoded") this.#parts.view.say(text("grid.not_visible"));
+    else if (chosen.id === this.#page.classId) this.#put(item, place, { isNot: false, own: null });
+    else this.#put(item, place, { isNot: true, own: { id: chosen.id, name: chosen.name } });
+  }
+
+  /** @param {number} pressedAt when, on the clock of `performance.now` */
+  confirm(pressedAt) {
+    const { board, view } = this.#parts;
+    if (!this.#page) view.say(text("said.no_image"));
+    else if (this.#paintedAt === null) view.say(text("grid.not_visible"));
+    else if (board.unseenCount) this.#scrollOn();
+    else if (pressedAt < Math.max(this.#paintedAt, board.seenAt) + SURPRISE_MS) view.say(text("grid.too_quick"));
+    else this.#confirm(pressedAt);
+  }
+
+  /** Take the answers of the page before back: it is shown again, without what went back to be asked one by one. */
+  undo() {
+    const { done, outbox, pages, view } = this.#parts;
+    const last = done.pop();
+    if (!last) {
+      view.say(text("grid.nothing_to_undo"));
+      return;
+    }
+    if (this.#page) pages.putBack(this.#page);
+    this.#page = { classId: last.classId, items: last.given.map(({ query }) => pages.hold(query)) };
+    for (const { query, mark } of last.given) this.#marks.set(query.query_id, mark);
+    this.#show();
+    for (const { clientId, query } of last.given.toReversed()) {
+      const { query_id, reserve } = query;
+      outbox.add({ kind: "undo", client_id: clientId, query_id, outcome: "label", reserve });
+    }
+    view.say(counted("grid.undone", last.given.length));
+  }
+
+  /** Somebody else has these now, or they cannot be taken back. @param {Set<number>} queryIds */
+  passedOn(queryIds) {
+    const { pages, view } = this.#parts;
+    pages.drop(queryIds);
+    const lost = (this.#page?.items ?? []).filter(({ query }) => queryIds.has(query.query_id));
+    if (!lost.length) return;
+    lost.forEach(letGo);
+    const left = this.#page.items.filter((item) => !lost.includes(item));
+    this.#page = left.length ? { classId: this.#page.classId, items: left } : null;
+    if (this.#page) this.#show();
+    this.refresh();
+    view.say(counted("grid.passed_on", lost.length));
+  }
+
+  /** Forget all that is held. @returns {number[]} the queries, for whoever gives them back */
+  clear() {
+    const ids = this.heldIds;
+    this.#page?.items.forEach(letGo);
+    this.#page = null;
+    this.#paintedAt = null;
+    this.#parts.pages.clear();
+    return ids;
+  }
+
+  /** Show what there is to show: call it whenever pages or images have changed. */
+  refresh() {
+    const { board, pages, view } = this.#parts;
+    if (!this.#page) {
+      this.#page = pages.take();
+      if (this.#page) this.#show();
+    }
+    if (this.#page) board.refresh();
+    else if (this.nothing) view.showNothing(this.nothing.reason, this.nothing.remedy);
+    else view.showMessage("loading", "", text("image.fetching"));
+    if (!this.#page) view.setBusy(false);
+    board.changed();
+  }
+
+  get #className() {
+    return this.#parts.classes.get(this.#page.classId)?.name ?? "";
+  }
+
+  /** @param {Held} item @returns {Mark} */
+  #markOf({ query, state }) {
+    return this.#marks.get(query.query_id) ?? { isNot: state === "broken", own: null };
+  }
+
+  #put(item, place, mark) {
+    this.#marks.set(item.query.query_id, mark);
+    this.#parts.board.refresh();
+    this.#parts.board.changed();
+    const values = { place: place + 1, name: mark.own?.name ?? this.#className };
+    const said = mark.own ? "grid.said_own" : mark.isNot ? "grid.said_not" : "grid.said_is";
+    this.#parts.view.say(text(said, values));
+  }
+
+  #show() {
+    const { board, view } = this.#parts;
+    const page = this.#page;
+    this.#paintedAt = null;
+    view.setBusy(true);
+    board.show(page.items, this.#className, (item) => this.#markOf(item), (at) => {
+      if (page !== this.#page) return;
+      this.#paintedAt = at;
+      view.setBusy(false);
+      board.changed();
+    });
+  }
+
+  #scrollOn() {
+    const { board, view } = this.#parts;
+    view.say(counted("grid.scrolled_on", board.unseenCount));
+    board.showUnseen();
+  }
+
+  #confirm(pressedAt) {
+    const { done, outbox, view } = this.#parts;
+    const { classId, items } = this.#page;
+    const isClass = { id: classId, name: this.#className };
+    // each image has its share of the time that the page was looked at, whatever was said about it
+    const seconds = Math.round((pressedAt - this.#paintedAt) / items.length) / 1000;
+    const answered = [];
+    const back = [];
+    for (const item of items) {
+      const mark = this.#markOf(item);
+      if (mark.isNot && !mark.own) back.push(item.query.query_id);
+      else answered.push(entryOf(item.query, mark.own ?? isClass, Math.min(LONGEST_LOOK_SECONDS, seconds)));
+    }
+    const given = answered.map(({ client_id, query }) => ({
+      clientId: client_id, query, mark: this.#marks.get(query.query_id) ?? { isNot: false, own: null },
+    }));
+    for (const item of items) {
+      letGo(item);
+      this.#marks.delete(item.query.query_id);
+    }
+    if (given.length) done.push({ classId, given }, LATEST);
+    this.#page = null;
+    this.#paintedAt = null;
+    this.refresh();
+    const goingBack = { kind: "put_back", client_id: newId(), query_id: null, query_ids: back };
+    outbox.add(...answered, ...(back.length ? [goingBack] : []));
+    const said = counted("grid.given", answered.length);
+    view.say(text(this.#page ? "grid.then_next" : "grid.then_none", { said }));
+    this.#parts.board.changed();
+  }
+}
+
+/** @returns {Entry} */
+function entryOf(query, { id, name }, seconds) {
+  return {
+    kind: "answer",
+    client_id: newId(),
+    query_id: query.query_id,
+    query,
+    outcome: "label",
+    class_id: id,
+    reason: null,
+    name,
+    saw_prediction: true,
+    seconds_taken: seconds,
+    reserve: query.reserve,
+  };
+}

@@ -1,0 +1,307 @@
+/** The grid's page: makes its parts and connects them. */
+
+import { Api } from "../labeling/api.js";
+import { Chooser } from "../labeling/chooser.js";
+import { listenForKeys } from "../labeling/keys.js";
+import { Leases } from "../labeling/leases.js";
+import { listenToProject } from "../labeling/live.js";
+import { OutboxNews, WorkerNews } from "../labeling/news.js";
+import { Outbox, browserStorage } from "../labeling/outbox.js";
+import { nothingText, progressText, projected } from "../labeling/progress.js";
+import { counted, grouped, text, useTexts } from "../labeling/texts.js";
+import { View } from "../labeling/view.js";
+import { Board } from "./board.js";
+import { DonePages } from "./done.js";
+import { Grid } from "./grid.js";
+import { Pages } from "./pages.js";
+import { Sizes } from "./sizes.js";
+
+const MOST_RENEWED = 200; // queries that one request may name
+const SHARP = 1.25; // device pixels to a pixel, from which on larger thumbnails are worth fetching
+
+const root = document.getElementById("labeling");
+const { user, project, leaseSeconds, classesVersion } = root.dataset;
+const { classes, opens_on_typing: opensOnTyping, texts } = JSON.parse(root.dataset.page);
+useTexts(texts);
+const base = `/projects/${project}`;
+const part = (name) => document.querySelector(`[data-part=${name}]`);
+const view = new View(root);
+const api = new Api(base, document.querySelector("meta[name=form-token]").content, user);
+const outboxNews = new OutboxNews(view);
+const workerNews = new WorkerNews(view);
+const refusals = new Map();
+let progress = null;
+/** @type {import("../labeling/api.js").OpenClass[]} */
+let openClasses = [];
+/** @type {number|null} of the page that was claimed last */
+let lastClass = null;
+/** @type {number|null} the class that the person chose */
+let wantedClass = null;
+let isAway = false;
+let isLeaving = false;
+let isDone = false; // everything of the page is declared below
+
+const outbox = new Outbox(browserStorage(), `querent.outbox.${user}.${project}.`, (entry) => api.send(entry), {
+  delivered(_entry, reply) {
+    if (reply.progress) keepProgress(reply.progress);
+    tellRefusals();
+    if (!outbox.size && grid.isEmpty) pages.refillNow();
+  },
+  refused(entry, failure) {
+    if (entry.kind === "put_back") return; // then its lease runs out
+    refusals.set(failure.message, (refusals.get(failure.message) ?? 0) + 1);
+    done.forget(entry.client_id);
+    if (entry.kind === "undo") grid.passedOn(new Set([entry.query_id]));
+    if (failure.code === "class_retired") {
+      view.tellChanged();
+      api.release([entry.query_id]); // to be asked one by one
+    }
+    if (failure.code === "budget_spent") startAgain();
+    tellRefusals();
+  },
+  changed: showOutbox,
+}, (entries) => api.answerAll(entries));
+
+const pages = new Pages(() => api.claimPage(sizes.count, wantedClass ?? sameClass()), devicePixelRatio > SHARP ? 512 : 256, {
+  changed: () => grid.refresh(),
+  claimed(reply) {
+    openClasses = reply.classes;
+    lastClass = reply.class_id ?? lastClass;
+    if (reply.class_id !== null) known.set(reply.class_id, { id: reply.class_id, name: reply.class_name }); // perhaps a new one
+    // a reason that was true while answers were on their way, or images in hand, is out of date when it is shown
+    grid.nothing = outbox.size || grid.heldIds.length ? null : nothingText(reply.nothing);
+    if (!outbox.size) keepProgress(reply.progress); // else it may or may not count what is on its way
+  },
+  failed(failure) {
+    if (failure.kind === "signed-out" || failure.kind === "stale-page") outbox.halt(failure.kind);
+    const remedy = failure.kind === "unreachable" ? text("failure.keeps_trying") : "";
+    grid.nothing = { reason: failure.message, remedy };
+    grid.refresh();
+  },
+  isKnown: (id) => grid.knows(id),
+  release: (queryIds) => api.release(queryIds),
+  mayClaim: () => !isAway && !outbox.halted && document.visibilityState === "visible",
+});
+
+const done = new DonePages(sessionStorageOrNone(), `querent.grid.${user}.${project}`);
+const board = new Board(view, { toggle: (place) => grid.toggle(place), changed: showSummary });
+const known = new Map(classes.map((each) => [each.id, each]));
+const grid = new Grid({ outbox, pages, board, view, done, classes: known });
+const sizes = new Sizes(
+  { count: part("count"), side: part("side") }, view.stage, browserStorage(), `querent.grid-sizes.${user}`, () => void giveBackAll(),
+);
+const chooser = new Chooser(part("chooser"), classes, (chosen) => grid.giveClass(board.active, chosen));
+
+const leases = new Leases(Number(leaseSeconds), {
+  held: heldOrAnswered,
+  renew: (queryIds) => api.renew(queryIds),
+  passedOn: (queryIds) => grid.passedOn(queryIds),
+  lost(reason) {
+    isAway = reason === "away";
+    if (isAway) {
+      api.release(grid.heldIds);
+      grid.nothing = { reason: text("away.reason"), remedy: text("away.remedy") };
+    }
+    startAgain();
+  },
+});
+
+/** What must not pass on; what is being taken back is not held yet. */
+function heldOrAnswered() {
+  const ids = (kind) => outbox.entries.filter((entry) => entry.kind === kind).map(({ query_id }) => query_id);
+  const undone = new Set(ids("undo"));
+  return [...grid.heldIds, ...ids("answer")].filter((id) => !undone.has(id)).slice(0, MOST_RENEWED);
+}
+
+/** The class to go on with, so that the question changes seldom: the last one, while the batch waits for more of it. */
+function sameClass() {
+  return openClasses.find(({ class_id: id, in_batch: waiting }) => id === lastClass && waiting)?.class_id ?? null;
+}
+
+function startAgain() {
+  grid.clear();
+  grid.refresh();
+  pages.refillNow();
+}
+
+/** Another class or number of images is wanted: what was marked stays marked. */
+async function giveBackAll() {
+  const ids = grid.clear();
+  grid.nothing = null;
+  grid.refresh();
+  if (ids.length) await api.giveBack(ids);
+  pages.refillNow();
+}
+
+const ACTIONS = {
+  confirm: (event) => grid.confirm(event.timeStamp),
+  undo: () => grid.undo(),
+  choose: () => chooser.open(),
+  help: () => part("help").showModal(),
+};
+
+/** @param {HTMLButtonElement} button @param {Event} event */
+function press(button, event) {
+  const { action, answers, classId } = button.dataset;
+  if (action) ACTIONS[action](event);
+  else if (answers === "label") grid.giveClass(board.active, known.get(Number(classId)));
+  if (event instanceof KeyboardEvent) view.flash(button);
+}
+
+/** Arrows, Space and Enter are for the board unless something that has the focus needs them. */
+function first(event) {
+  if (event.defaultPrevented) return true; // Enter has just chosen a class in a dialog
+  const isOwn = event.target instanceof Element && event.target.closest("button, a") !== null;
+  if (event.key === "Enter" || event.key === " ") {
+    if (isOwn || event.ctrlKey || event.altKey || event.metaKey) return false;
+    if (event.repeat) return true;
+    if (event.key === "Enter") grid.confirm(event.timeStamp);
+    else grid.toggle(board.active);
+    return true;
+  }
+  return board.press(event);
+}
+
+function keepProgress(latest) {
+  progress = latest;
+  if (latest.classes_version !== Number(classesVersion)) view.tellChanged();
+  showProgress();
+  workerNews.keep(latest.stage);
+}
+
+function showProgress() {
+  if (!progress) return;
+  const shown = projected(progress, outbox.entries);
+  view.setProgress(progressText(shown, false), shown.batch_answered, shown.batch_size);
+}
+
+/** Say what the page asks, and what confirming it would do. */
+function showSummary() {
+  if (!isDone) return;
+  const { summary } = grid;
+  part("question").textContent = summary ? text("grid.question", { name: summary.name }) : "";
+  part("confirm-text").textContent = confirmText(summary);
+  const parts = [];
+  if (summary?.own) parts.push(counted("grid.summary_own", summary.own));
+  if (summary?.back) parts.push(counted("grid.summary_back", summary.back));
+  part("summary").textContent = parts.join(" · ");
+  view.setReady(Boolean(summary));
+  root.querySelector("[data-action=confirm]").setAttribute("aria-disabled", String(!summary));
+  view.setUndo(grid.canUndo);
+  showClasses();
+}
+
+function confirmText(summary) {
+  if (!summary) return text("grid.confirm_nothing");
+  const { confirmed, unseen, name } = summary;
+  if (unseen) return counted("grid.confirm_unseen", unseen);
+  return text(confirmed ? "grid.confirm" : "grid.confirm_none", { count: confirmed, name });
+}
+
+function showClasses() {
+  const offered = openClasses.map(({ class_id: id, name, count }) => ({ id, name, count: count + grid.heldOf(id) }));
+  const { classId, summary } = grid;
+  if (classId !== null && !offered.some(({ id }) => id === classId)) {
+    offered.unshift({ id: classId, name: summary.name, count: grid.heldOf(classId) });
+  }
+  const field = part("classes");
+  const options = offered.map(({ id, name, count }) => [String(id), text("grid.class_of", { name, count: grouped(count) })]);
+  const isSame = [...field.options].map(({ value, text: words }) => `${value} ${words}`).join() === options.map((each) => each.join(" ")).join();
+  if (!isSame) field.replaceChildren(...options.map(([value, words]) => new Option(words, value)));
+  field.disabled = !options.length;
+  field.value = classId === null ? "" : String(classId);
+}
+
+function showOutbox() {
+  showProgress();
+  outboxNews.show(outbox);
+}
+
+/** Tell once the last of a page has been sent, since one reason may hold for all of it. */
+function tellRefusals() {
+  if (outbox.size) return;
+  for (const [why, count] of refusals) view.notice(text("grid.refused", { answers: counted("grid.answers", count), why }));
+  refusals.clear();
+}
+
+function hear(event) {
+  workerNews.hear(event);
+  // what is held ahead of the page on screen goes back for the new model's queries
+  if (event.kind === "round" && event.state === "done") pages.giveUpBefore(event.number);
+  if (event.kind === "labels") hearLabels(event);
+  else if (event.kind !== "progress") pages.refillNow();
+}
+
+function hearLabels({ labels_used }) {
+  if (progress && !outbox.size) keepProgress({ ...progress, labels_used });
+}
+
+/** The person is there: a press, a touch, or a look. */
+function wake() {
+  leases.touch();
+  if (!isAway) return;
+  isAway = false;
+  grid.nothing = null;
+  startAgain();
+}
+
+function tryAgain() {
+  if (document.visibilityState === "hidden") return;
+  outbox.resume();
+  pages.refillNow();
+}
+
+function sessionStorageOrNone() {
+  try {
+    return window.sessionStorage;
+  } catch {
+    return null;
+  }
+}
+
+listenForKeys(document, root, {
+  press,
+  first,
+  type(letter) {
+    if (opensOnTyping && !grid.isEmpty) chooser.open(letter);
+    return opensOnTyping;
+  },
+});
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("button[data-action], button[data-answers]");
+  if (button) press(button, event);
+  if (event.target.closest("[data-keeps-answers]")) isLeaving = true;
+});
+part("classes").addEventListener("change", ({ target }) => {
+  wantedClass = Number(target.value);
+  void giveBackAll();
+});
+for (const field of root.querySelectorAll("select")) {
+  let isPointed = false;
+  field.addEventListener("pointerdown", () => (isPointed = true));
+  field.addEventListener("keydown", () => (isPointed = false));
+  field.addEventListener("change", () => isPointed && field.blur()); // the next key is for the images
+}
+for (const kind of ["keydown", "pointerdown", "pointermove"]) document.addEventListener(kind, wake, { passive: true });
+for (const kind of ["online", "focus"]) window.addEventListener(kind, tryAgain);
+window.addEventListener("offline", showOutbox);
+document.addEventListener("visibilitychange", () => {
+  if (document.visibilityState === "visible") wake();
+  tryAgain();
+});
+window.addEventListener("beforeunload", (event) => {
+  if (outbox.size && !isLeaving) event.preventDefault();
+});
+window.addEventListener("pagehide", () => {
+  if (grid.heldIds.length) api.release(grid.heldIds);
+});
+window.addEventListener("pageshow", ({ persisted }) => {
+  isLeaving = false;
+  if (persisted) startAgain();
+});
+listenToProject(`${base}/events`, hear, () => pages.refillNow());
+isDone = true;
+showOutbox();
+grid.refresh();
+outbox.resume();
+pages.refill();
