@@ -30,6 +30,8 @@ from app.pages import (
     people,
     project,
     projects,
+    quality,
+    review,
     sign_in,
 )
 from app.pages.closing import Closing
@@ -72,7 +74,7 @@ def create_app(settings: Settings) -> FastAPI:
     for page in (sign_in, language):
         app.include_router(page.router, dependencies=[Depends(check_form_token)])
     # the role is checked before the form is read, so that nobody uploads what they may not
-    for page in (new_project, people, benchmarks):
+    for page in (new_project, people, benchmarks, quality, review):
         app.include_router(page.router, dependencies=[Depends(current_admin), Depends(check_form_token)])
     for page in (projects, project, live, history, ledger, labeling, labeling_settings, images):
         app.include_router(page.router, dependencies=[Depends(current_person), Depends(check_form_token)])

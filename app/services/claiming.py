@@ -196,7 +196,7 @@ def _labels_left(session: Session, project: Project) -> int:
     """How many more queries may be handed out before their answers would pass the budget."""
     if project.budget - project.labels_used < NEARLY_SPENT:
         project = lock_project(session, project.id)
-    held = session.scalar(select(func.count()).where(Lease.project_id == project.id)) or 0
+    held = session.scalar(select(func.count()).where(Lease.project_id == project.id, ~Lease.is_check)) or 0
     return max(0, project.budget - project.labels_used - held)
 
 
