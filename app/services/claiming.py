@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import Select, exists, func, insert, literal, select, union_all, update
+from sqlalchemy import Select, case, exists, func, insert, literal, select, union_all, update
 from sqlalchemy.orm import Session
 
 from app.errors import BadInput
-from app.records import Annotation, Image, Lease, Project, ProjectState, Query, QuerySource, Round
-from app.services import projects, rounds
+from app.records import CHECKS, Annotation, Image, Lease, Project, ProjectState, Query, QuerySource, Round
+from app.services import checks, projects, rounds
+from app.services.checks import SHOWN_AS_RESERVE, Beside
 from app.services.locks import lock_project
 from app.services.queue import return_leases, standing
 
@@ -27,7 +28,7 @@ MOST_AT_ONCE = 1000
 
 @dataclass(frozen=True)
 class Ask:
-    """A query as it is shown to whoever holds it; nothing in it hints at the answer."""
+    """A query as it is shown to whoever holds it; nothing in it hints at the answer. No page tells the source."""
 
     query_id: int
     image_id: int
@@ -69,10 +70,15 @@ def claim(
         return []
     taken = _take_orphans(session, project_id, user_id, count, lease_seconds=lease_seconds, orphans_after=orphans_after)
     room = min(count - len(taken), _labels_left(session, project))
-    ahead = 0
-    if reserves and room > 0:
-        ahead = room if rounds.is_open(session, project_id) else _reserve_room(session, project_id, user_id)
-    taken += _take(session, project_id, user_id, room, lease_seconds, reserves=ahead)
+    wanted = checks.draw(session, project, user_id, room)
+    ahead = _reserves_ahead(session, project_id, user_id, room) if reserves else 0
+    ranked = _take(session, project_id, user_id, room - wanted.total, lease_seconds, reserves=ahead)
+    if wanted.total:
+        if beside := _places(session, project_id, user_id, ranked, reserves=ahead):
+            ranked += checks.take(session, project, user_id, wanted, beside=beside, lease_seconds=lease_seconds)
+        ahead = _reserves_ahead(session, project_id, user_id, room) if reserves else 0
+        ranked += _take(session, project_id, user_id, room - len(ranked), lease_seconds, reserves=ahead)
+    taken += ranked
     if len(taken) < count and return_expired(session, project_id):
         taken += _take(session, project_id, user_id, min(room, count - len(taken)), lease_seconds)
     return asks_of(session, taken)
@@ -111,14 +117,13 @@ def asks_of(session: Session, query_ids: Sequence[int]) -> list[Ask]:
     """Return queries as they are shown to whoever holds them, in the ranking's order."""
     if not query_ids:
         return []
+    as_reserve = case((Query.source.in_(CHECKS), Query.parts[SHOWN_AS_RESERVE].as_boolean()), else_=Query.reserve)
     rows = session.execute(
-        select(
-            Query.id, Query.image_id, Image.width, Image.height, Round.number, Query.rank, Query.reserve, Query.source
-        )
+        select(Query.id, Query.image_id, Image.width, Image.height, Round.number, Query.rank, as_reserve, Query.source)
         .join(Image, Image.id == Query.image_id)
         .join(Round, Round.id == Query.round_id)
         .where(Query.id.in_(query_ids))
-        .order_by(Query.reserve, Query.rank, Query.id)
+        .order_by(as_reserve, Query.rank, Query.id)
     )
     return [Ask(*row) for row in rows]
 
@@ -159,16 +164,16 @@ def _take(
     return list(session.scalars(leased, execution_options={"synchronize_session": False}).all())
 
 
-def _pickable(project_id: int, user_id: int, *, reserve: bool) -> Select[int]:
-    """Return the queries that a person may take, locked, in the ranking's order."""
+def _pickable(project_id: int, user_id: int, *, reserve: bool, lock: bool = True) -> Select[int]:
+    """Return the queries that a person may take, locked unless they are only looked at, in the ranking's order."""
     held = exists().where(Lease.query_id == Query.id, Lease.user_id == user_id)
     seen = exists().where(Annotation.image_id == Query.image_id, Annotation.user_id == user_id, *standing())
-    return (
+    pickable = (
         select(Query.id)
         .where(Query.project_id == project_id, Query.open_answers > 0, Query.reserve.is_(reserve), ~held, ~seen)
         .order_by(Query.rank, Query.id)
-        .with_for_update(skip_locked=True, key_share=True)
     )
+    return pickable.with_for_update(skip_locked=True, key_share=True) if lock else pickable
 
 
 def _take_orphans(
@@ -198,6 +203,25 @@ def _labels_left(session: Session, project: Project) -> int:
         project = lock_project(session, project.id)
     held = session.scalar(select(func.count()).where(Lease.project_id == project.id, ~Lease.is_check)) or 0
     return max(0, project.budget - project.labels_used - held)
+
+
+def _places(session: Session, project_id: int, user_id: int, taken: Sequence[int], *, reserves: int) -> list[Beside]:
+    """Return where checks may stand: beside the queries just taken, or beside the next one that there is."""
+    places = select(Query.round_id, Query.rank, Query.reserve)
+    if taken:
+        places = places.where(Query.id.in_(taken)).order_by(Query.id)
+    else:
+        free = [_pickable(project_id, user_id, reserve=False, lock=False)]
+        free += [_pickable(project_id, user_id, reserve=True, lock=False)] if reserves else []
+        following = next((found for one in free if (found := session.scalar(one.limit(1))) is not None), None)
+        places = places.where(Query.id == following)
+    return [Beside(*row) for row in session.execute(places)]
+
+
+def _reserves_ahead(session: Session, project_id: int, user_id: int, room: int) -> int:
+    if room <= 0:
+        return 0
+    return room if rounds.is_open(session, project_id) else _reserve_room(session, project_id, user_id)
 
 
 def _reserve_room(session: Session, project_id: int, user_id: int) -> int:

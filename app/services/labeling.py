@@ -149,11 +149,12 @@ def undo(session: Session, project_id: int, user_id: int, lease_seconds: float, 
             return asks_of(session, [latest.query_id])[0]
         raise AnswerGone("undo", "that answer does not count any more", "go on with the next image")
     query = lock_query(session, project_id, latest.query_id)
-    _check_undo(session, query, latest)
+    _check_undo(session, project, query, latest)
     _revoke(session, project, query, latest)
     session.add(_lease(session, query, user_id, lease_seconds))
     settle(session, query)
     announce(session, project_id, EventKind.LABELS, labels_used=project.labels_used)
+    rounds.request_if_due(session, project)  # when all was answered, nothing else would have the image asked again
     return asks_of(session, [query.id])[0]
 
 
@@ -162,9 +163,11 @@ def own_standing() -> tuple[ColumnElement[bool], ...]:
     return Annotation.revoked_at.is_(None), or_(Annotation.counted, Annotation.is_check)
 
 
-def _check_undo(session: Session, query: Query, latest: Annotation) -> None:
+def _check_undo(session: Session, project: Project, query: Query, latest: Annotation) -> None:
     """Raise LeaseLost when somebody else's answer rests on this one by now."""
     if latest.is_check:
+        if (told := _told(project, query)) is not None:
+            raise told
         return
     if query.source is not QuerySource.REVIEW and is_reviewed(session, query.image_id):
         raise LeaseLost("undo", "a reviewer has decided about the image since", "leave it to them and go on")
@@ -231,7 +234,7 @@ def _refusal(
             reason = "its image has passed to somebody else; it was kept, not counted"
             return LeaseLost("answer", reason, "go on with the next image")
     elif query.source in CHECKS:
-        return None
+        return _told(project, query)
     elif replaced.outcome is Outcome.SKIP and given.outcome in TAKES_A_PLACE and not query.open_answers:
         reason = "somebody else has taken up what you skipped; the correction was kept, not counted"
         return LeaseLost("answer", reason, "leave it to them and go on")
@@ -247,6 +250,13 @@ def _refusal(
             "ask an admin for more",
         )
     return None
+
+
+def _told(project: Project, query: Query) -> AnswerGone | None:
+    """Say that an answer cannot be changed, because the person was told the right one."""
+    if query.source is not QuerySource.GOLD or not project.gold_feedback:
+        return None
+    return AnswerGone("this answer", "you have been told the right one", "go on with the next image")
 
 
 def _lease(session: Session, query: Query, user_id: int, lease_seconds: float) -> Lease:

@@ -38,6 +38,7 @@ let newsTimer = 0;
 const outbox = new Outbox(browserStorage(), `querent.outbox.${user}.${project}.`, deliver, {
   delivered(entry, reply) {
     if (entry.kind === "undo") labeler.undone(entry, reply.query);
+    else if (reply.feedback) tellKnown(reply.feedback, entry.name);
     keepProgress(reply.progress);
     if (!outbox.size) queue.refill();
     if (!outbox.size && !labeler.heldIds.length) queue.refillWithin(0);
@@ -121,6 +122,13 @@ async function deliver(entry) {
     if (entry.client_id !== null || failure.kind !== "unreachable") throw failure;
     throw new Failure("refused", text("failure.perhaps_undone"));
   }
+}
+
+/** Tell the known answer to the image just answered; it is gone with the next one that is known. */
+function tellKnown({ is_right: isRight, known }, name) {
+  const words = text(isRight ? "feedback.right" : "feedback.wrong", { name, known });
+  view.say(words);
+  view.tellKnown(words, isRight);
 }
 
 function answeredIds() {

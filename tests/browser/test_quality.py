@@ -9,12 +9,14 @@ from playwright.sync_api import Browser, Page, expect
 from sqlalchemy import select
 
 from app.database import Database
-from app.records import Image, LabelRule, Role, User
+from app.records import Annotation, Image, LabelRule, Project, Role, User
+from app.services import gold, projects
 from app.storage import Storage
-from tests.browser.labeling import DIGITS, assert_accessible, chromium, web
+from tests.browser.labeling import DIGITS, assert_accessible, chromium, label, see, web
 from tests.browser.web import WebServer
-from tests.factories import make_user
+from tests.factories import make_project, make_round, make_user
 from tests.service.answers import make_answered
+from tests.waiting import until
 
 __all__ = ["chromium", "web"]
 
@@ -48,6 +50,8 @@ def scene(web: WebServer, database: Database) -> Scene:
 def open_page(web: WebServer, browser: Browser, scene: Scene, path: str, **options: object) -> Page:
     page = web.context(browser, scene.admin, **options).new_page()  # type: ignore[arg-type]
     page.goto(f"/projects/{scene.project_id}/{path}")
+    if path == "review" and options.get("java_script_enabled", True):
+        page.wait_for_selector("#review form[data-htmx-powered]")  # before, a key sends the form as without a script
     return page
 
 
@@ -122,3 +126,35 @@ def test_the_pages_are_accessible_and_fit(
         assert page.evaluate("document.documentElement.scrollWidth") <= width, path
         assert_accessible(page)
         page.context.close()
+
+
+def test_a_person_is_told_the_known_answer_without_being_held_up(
+    web: WebServer, chromium: Browser, database: Database
+) -> None:
+    with database.transaction() as session:
+        user, storage = make_user(session), Storage(web.settings.storage)
+        project = make_project(session, 30, DIGITS, storage=storage)
+        gold.mark_named(session, project.id, [f"image-{row}.png" for row in range(20, 30)])
+        projects.set_checks(session, project.id, gold_share=0.5, gold_feedback=True, repeat_share=0.0)
+        make_round(session, project, queries=20)
+        session.commit()
+    page = web.context(chromium, user).new_page()
+    page.goto(f"/projects/{project.id}/label")
+    known = page.locator("[data-part=known]")
+    seen: int | None = None
+    for _ in range(12):  # every image truly is its row's last digit, so that most of these are wrong
+        seen = label(page, "3", seen)
+    expect(known).to_be_visible()
+    expect(known).to_contain_text("Known image: ")
+    see(page, seen)  # nothing has the focus or a dialog, and the next image is there
+    assert_accessible(page)
+    until(lambda: len(checks_of(database, project.id)) > 0, 20, "an answer to a gold image is kept")
+    with database.transaction() as session:
+        assert session.get_one(Project, project.id).labels_used < 12
+    page.context.close()
+
+
+def checks_of(database: Database, project_id: int) -> list[Annotation]:
+    with database.transaction() as session:
+        of_project = select(Annotation).where(Annotation.project_id == project_id, Annotation.is_check)
+        return list(session.scalars(of_project))

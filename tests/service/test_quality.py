@@ -112,7 +112,22 @@ def test_the_quality_page_asks_few_questions_of_the_database(web: Web) -> None:
     client.get(f"/projects/{project_id}/quality")
     with web.counted() as statements:
         client.get(f"/projects/{project_id}/quality")
-    assert len(statements) <= 14, statements
+    assert len(statements) <= 20, statements
+
+
+def test_the_history_says_by_what_rule_a_label_was_made_and_shows_reviews_apart(web: Web) -> None:
+    with web.database.transaction() as session:
+        people = [make_user(session).id for _ in range(3)]
+        project = make_answered(session, dict(zip(people, ("00", "01", "12"), strict=True)))
+        admin = make_user(session, role=Role.ADMIN).id
+        class_id = classes_of(session, project)[2].id
+        image = image_at(session, project.id, 1)
+        reviewing.decide(session, project.id, image.id, admin, outcome=Outcome.LABEL, class_id=class_id)
+        session.commit()
+    page = web.annotator().get(f"/projects/{project.id}/rounds/0").text
+    assert "Label 0 by majority (67% certain)" in page
+    assert "Label 2 by review (100% certain)" in page
+    assert "What admins decided where people disagreed or were unsure" in page
 
 
 def test_one_post_decides_and_shows_the_next_image(web: Web) -> None:
