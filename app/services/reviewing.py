@@ -77,16 +77,14 @@ def row_of(session: Session, image_id: int) -> int:
 
 def _ask(session: Session, image: Image, user_id: int) -> Query:
     """Ask the reviewer, and nobody else: the query is superseded from the start and held by them."""
-    open_ones = (Query.image_id == image.id, Query.closed_at.is_(None), Query.source.not_in(CHECKS))
-    if session.scalar(select(Query.id).where(*open_ones).limit(1)):
+    asked = (Query.image_id == image.id, Query.source.not_in(CHECKS))
+    if session.scalar(select(Query.id).where(*asked, Query.closed_at.is_(None)).limit(1)):
         raise Conflict("this image", "people are being asked about it again", "wait for their answers")
-    last = rounds.latest_round(session, image.project_id)
-    if last is None:
-        raise Conflict("this image", "nobody was asked about it yet", "wait for the first round")
-    rank = session.scalar(select(func.max(Query.rank)).where(Query.round_id == last.id)) or 0
+    round_id = session.scalars(select(Query.round_id).where(*asked).order_by(Query.id.desc()).limit(1)).one()
+    rank = session.scalar(select(func.max(Query.rank)).where(Query.round_id == round_id)) or 0
     query = Query(
         project_id=image.project_id,
-        round_id=last.id,
+        round_id=round_id,
         image_id=image.id,
         rank=rank + 1,
         source=QuerySource.REVIEW,
