@@ -33,6 +33,8 @@ from app.pages import (
     project,
     project_people,
     projects,
+    quality,
+    review,
     sign_in,
 )
 from app.pages.closing import Closing
@@ -75,7 +77,7 @@ def create_app(settings: Settings) -> FastAPI:
     for page in (sign_in, language):
         app.include_router(page.router, dependencies=[Depends(check_form_token)])
     # the role is checked before the form is read, so that nobody uploads what they may not
-    for page in (new_project, people, benchmarks):
+    for page in (new_project, people, benchmarks, quality, review):
         app.include_router(page.router, dependencies=[Depends(current_admin), Depends(check_form_token)])
     for page in (
         projects, project, project_people, live, history, ledger, labeling, grid, labeling_settings, images, me,

@@ -21,7 +21,7 @@ from app.database import Database
 from app.errors import QuerentError
 from app.recipes import Recipe, parse_recipe
 from app.records import Image, QuerySource
-from app.services import projects, rounds, snapshots
+from app.services import projects, rounds, snapshots, weighing
 from app.services.ledger import Entries, Proposal
 from app.services.locks import lock_project
 from app.services.rounds import FittedModel, RankedImage, RoundResult
@@ -72,6 +72,8 @@ class RoundRunner:
     def run(self, project_id: int) -> None:
         """Run the project's open round to its end; return at once if there is none or it is being run."""
         with exclusively(self._database.engine, lock_name(project_id)) as held:
+            if held:
+                self._weigh(project_id)
             work = self._begin(project_id) if held else None
             if work is None:
                 return
@@ -86,6 +88,17 @@ class RoundRunner:
                 raise
             else:
                 self._finish(work, result)
+
+    def _weigh(self, project_id: int) -> None:
+        """Make the labels of images with several answers anew before they are read."""
+        with self._database.transaction() as session:
+            if not rounds.is_open(session, project_id):
+                return
+            weighable = weighing.read(session, project_id)
+        for part in weighing.batches(weighing.weigh(weighable)):
+            with self._database.transaction() as session:
+                weighing.apply(session, project_id, part)
+                session.commit()
 
     def _begin(self, project_id: int) -> _Work | None:
         with self._database.transaction() as session:

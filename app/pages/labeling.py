@@ -25,6 +25,7 @@ from app.services.claiming import Ask
 from app.services.labeling import Answer, Answered
 from app.services.labeling_progress import LabelingProgress, Nothing
 from app.services.reporting.asked_because import asked_because
+from app.services.reporting.check_results import Feedback, feedback
 from app.services.reporting.own_answers import OwnAnswer, own_answers
 
 router = APIRouter()
@@ -95,10 +96,8 @@ class ShownQuery:
     image_url: str
     width: int
     height: int
-    source: str
     reserve: bool
     round: int
-    rank: int
 
 
 @dataclass(frozen=True)
@@ -113,11 +112,12 @@ class Claimed:
 
 @dataclass(frozen=True)
 class Kept:
-    """An answer is in the database."""
+    """An answer is in the database; ``feedback`` tells the known answer to a gold image, where the project does so."""
 
     annotation_id: int
     replay: bool
     progress: LabelingProgress
+    feedback: Feedback | None = None
 
 
 @dataclass(frozen=True)
@@ -236,7 +236,8 @@ def answer(wired: Wired, person: SignedIn, project_id: ProjectId, body: AnswerBo
         if answered.refusal is not None:
             raise answered.refusal
         progress = labeling_progress.progress(session, project_id, person.id)
-    return Kept(answered.annotation_id, answered.replay, progress)
+        told = feedback(session, projects.get(session, project_id), answered.annotation_id)
+    return Kept(answered.annotation_id, answered.replay, progress, told)
 
 
 @router.post("/projects/{project_id}/answers/batch")
@@ -285,10 +286,8 @@ def shown_query(ask: Ask) -> ShownQuery:
         image_url=f"/images/{ask.image_id}",
         width=ask.width,
         height=ask.height,
-        source=ask.source.value,
         reserve=ask.reserve,
         round=ask.round_number,
-        rank=ask.rank,
     )
 
 

@@ -2,19 +2,22 @@
 
 from app.records.accounts import Role, SignInLink, User
 from app.records.annotations import Annotation, Outcome, UnusableReason
-from app.records.images import Image, Split
+from app.records.images import Image, LabelChange, LabelRule, ReviewReason, Split
 from app.records.ledger import PseudoLabel
 from app.records.memberships import Membership, Standing
 from app.records.models import Model
 from app.records.projects import Class, Import, ImportState, OracleKind, Project, ProjectState, ReasonsShown
-from app.records.rounds import Lease, Query, QuerySource, Round, RoundReason, RoundState
+from app.records.rounds import CHECKS, Lease, Query, QuerySource, Round, RoundReason, RoundState
 
 __all__ = [
+    "CHECKS",
     "Annotation",
     "Class",
     "Image",
     "Import",
     "ImportState",
+    "LabelChange",
+    "LabelRule",
     "Lease",
     "Membership",
     "Model",
@@ -26,6 +29,7 @@ __all__ = [
     "Query",
     "QuerySource",
     "ReasonsShown",
+    "ReviewReason",
     "Role",
     "Round",
     "RoundReason",

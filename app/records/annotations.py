@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, Uuid
+from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, Uuid, false
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.database import Base
@@ -36,7 +36,8 @@ class Annotation(Base):
 
     ``client_id`` is made by whoever answers, so that the same answer sent twice is one annotation. An answer that came
     after its lease had passed on is kept with ``counted`` false: nothing is lost, nothing is counted twice. A
-    correction is an annotation of its own that names the one it replaces, which is revoked.
+    correction is an annotation of its own that names the one it replaces, which is revoked. An answer to a check (gold
+    or a hidden repeat) says ``is_check`` and is never counted, so nothing that reads labels can meet it.
     """
 
     __tablename__ = "annotations"
@@ -44,6 +45,7 @@ class Annotation(Base):
         CheckConstraint("(outcome = 'label') = (class_id IS NOT NULL)", name="label_has_class"),
         CheckConstraint("seconds_taken >= 0", name="time_runs_forward"),
         CheckConstraint("reason IS NULL OR outcome = 'unusable'", name="reason_is_of_unusable"),
+        CheckConstraint("NOT (is_check AND counted)", name="check_never_counts"),
         ForeignKeyConstraint(["project_id", "class_id"], ["classes.project_id", "classes.id"]),
         Index(
             "uq_annotations_one_answer",
@@ -52,6 +54,14 @@ class Annotation(Base):
             unique=True,
             postgresql_where="revoked_at IS NULL AND counted",
         ),
+        Index(
+            "uq_annotations_one_check",
+            "query_id",
+            "user_id",
+            unique=True,
+            postgresql_where="revoked_at IS NULL AND is_check",
+        ),
+        Index("ix_annotations_checks", "project_id", "user_id", "id", postgresql_where="is_check"),
         Index("ix_annotations_of_person", "user_id", "image_id", postgresql_where="revoked_at IS NULL AND counted"),
         Index("ix_annotations_latest", "project_id", "user_id", "id"),
         Index("ix_annotations_project", "project_id", "id"),
@@ -72,5 +82,6 @@ class Annotation(Base):
     saw_prediction: Mapped[bool] = mapped_column(default=False)  # the person was shown what the network believes
     corrects_id: Mapped[int | None] = mapped_column(ForeignKey("annotations.id"))
     counted: Mapped[bool] = mapped_column(default=True)
+    is_check: Mapped[bool] = mapped_column(default=False, server_default=false())
     created_at: Mapped[CreatedAt]
     revoked_at: Mapped[Moment]

@@ -17,6 +17,7 @@ from app.records.columns import CreatedAt, Id, Moment
 HUMAN_LABEL = "human label"
 UNUSABLE = "a person found the image unusable"
 UNSURE = "a person was unsure"
+DISAGREED = "people disagreed"
 
 
 class PseudoLabel(Base):

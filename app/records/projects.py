@@ -5,12 +5,13 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, String, UniqueConstraint
+from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, String, UniqueConstraint, false
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app.database import Base
 from app.records.columns import CreatedAt, Id, Json, Moment, words
+from app.records.images import LabelRule
 
 
 class ProjectState(StrEnum):
@@ -56,6 +57,9 @@ class Project(Base):
         CheckConstraint("labels_used BETWEEN 0 AND budget", name="labels_within_budget"),
         CheckConstraint("overlap BETWEEN 1 AND 100", name="overlap_is_positive"),
         CheckConstraint("oracle_noise BETWEEN 0 AND 1", name="oracle_noise_is_a_share"),
+        CheckConstraint("gold_share BETWEEN 0 AND 0.5", name="gold_share_is_at_most_half"),
+        CheckConstraint("repeat_share BETWEEN 0 AND 0.5", name="repeat_share_is_at_most_half"),
+        CheckConstraint("review_below BETWEEN 0 AND 1", name="review_below_is_a_chance"),
     )
 
     id: Mapped[Id]
@@ -74,6 +78,15 @@ class Project(Base):
     reasons_shown: Mapped[ReasonsShown] = mapped_column(words(ReasonsShown), default=ReasonsShown.WHEN_ALONE)
     open_to_all: Mapped[bool] = mapped_column(default=True, server_default="true")  # newcomers are members as well
     member_groups: Mapped[list[str]] = mapped_column(ARRAY(String(80)), default=list, server_default="{}")
+    # how the label of an image with several answers is made, and below which certainty a reviewer decides
+    label_rule: Mapped[LabelRule] = mapped_column(
+        words(LabelRule), default=LabelRule.MAJORITY, server_default="majority"
+    )
+    review_below: Mapped[float] = mapped_column(default=0.8, server_default="0.8")
+    # of what a person is shown: images with known answers, and images that they labelled before
+    gold_share: Mapped[float] = mapped_column(default=0.0, server_default="0")
+    gold_feedback: Mapped[bool] = mapped_column(default=False, server_default=false())
+    repeat_share: Mapped[float] = mapped_column(default=0.0, server_default="0")
     created_by: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
     created_at: Mapped[CreatedAt]
 

@@ -13,6 +13,7 @@ from sqlalchemy import (
     Index,
     String,
     UniqueConstraint,
+    false,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
@@ -50,6 +51,13 @@ class QuerySource(StrEnum):
     RANDOM = "random"  # uniformly, as a fair sample
     TEST = "test"  # a test image without a known label
     AUDIT = "audit"  # picked by an admin who looked through the ledger: no fair sample
+    REVIEW = "review"  # people disagreed or were unsure, and an admin decides
+    GOLD = "gold"  # the answer is known: does the person know it?
+    REPEAT = "repeat"  # the person labelled it before: do they say the same again?
+
+
+CHECKS = (QuerySource.GOLD, QuerySource.REPEAT)  # about a person, not about an image; their answers count for nothing
+_BESIDE_RANKING = "('audit', 'review', 'gold', 'repeat')"
 
 
 class Round(Base):
@@ -95,14 +103,29 @@ class Query(Base):
     ``predicted_class_id`` puts a query on the page of a class, where people see what the network believes. It is None
     for whatever is to be answered blind: seeds, fair samples, test images, and images of which somebody said that they
     are not of that class. What the network believed stands in ``parts`` for ever.
+
+    Reviews and checks are made for one person, who holds or answers them at once: they are superseded from the start,
+    so that nobody else can take them, and closed when that person lets them go.
     """
 
     __tablename__ = "queries"
     __table_args__ = (
-        UniqueConstraint("round_id", "rank"),
+        # a check takes the place of the query that it stands beside
+        Index("uq_queries_rank", "round_id", "rank", unique=True, postgresql_where="source NOT IN ('gold', 'repeat')"),
         # an admin may ask again about what the ranking asked already
-        Index("uq_queries_ranked_once", "round_id", "image_id", unique=True, postgresql_where="source <> 'audit'"),
-        Index("uq_queries_one_open", "image_id", unique=True, postgresql_where="closed_at IS NULL"),
+        Index(
+            "uq_queries_ranked_once",
+            "round_id",
+            "image_id",
+            unique=True,
+            postgresql_where=f"source NOT IN {_BESIDE_RANKING}",
+        ),
+        Index(
+            "uq_queries_one_open",
+            "image_id",
+            unique=True,
+            postgresql_where="closed_at IS NULL AND source NOT IN ('gold', 'repeat')",
+        ),
         Index("ix_queries_claimable", "project_id", "reserve", "rank", "id", postgresql_where="open_answers > 0"),
         Index("ix_queries_unanswered", "project_id", "round_id", postgresql_where="closed_at IS NULL"),
         Index(
@@ -157,5 +180,6 @@ class Lease(Base):
     project_id: Mapped[int] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"))
     query_id: Mapped[int] = mapped_column(ForeignKey("queries.id", ondelete="CASCADE"))
     user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    is_check: Mapped[bool] = mapped_column(server_default=false())  # its answer takes no label of the budget
     expires_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
     created_at: Mapped[CreatedAt]

@@ -13,7 +13,7 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from app.errors import BudgetSpent, Conflict, NotFound
-from app.records import Annotation, Lease, Model, Outcome, Project, PseudoLabel, Query, QuerySource
+from app.records import CHECKS, Annotation, Lease, Model, Outcome, Project, PseudoLabel, Query, QuerySource
 from app.services import labeling
 from app.services.clock import now
 from app.services.labeling import Answer, Answered
@@ -56,7 +56,8 @@ def _standing_entry(session: Session, project: Project, entry_id: int) -> Pseudo
 
 def _free_query(session: Session, image_id: int, user_id: int) -> Query | None:
     """Return an audit of the image that was taken back; end another open query, unless people are answering it."""
-    found = session.scalar(select(Query).where(Query.image_id == image_id, Query.closed_at.is_(None)).with_for_update())
+    open_ones = (Query.image_id == image_id, Query.closed_at.is_(None), Query.source.not_in(CHECKS))
+    found = session.scalar(select(Query).where(*open_ones).with_for_update())
     if found is None:
         return None
     held = select(Lease.id).where(Lease.query_id == found.id, Lease.user_id != user_id)

@@ -16,6 +16,7 @@ from sqlalchemy import (
     ColumnElement,
     Select,
     SQLColumnExpression,
+    case,
     exists,
     func,
     insert,
@@ -27,21 +28,21 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 
 from app.errors import BadInput
-from app.records import Annotation, Image, Lease, Project, ProjectState, Query, QuerySource, Round
-from app.services import members, projects, rounds
+from app.records import CHECKS, Annotation, Image, Lease, Project, ProjectState, Query, QuerySource, Round
+from app.services import checks, members, projects, rounds
+from app.services.checks import SHOWN_AS_RESERVE, Beside
 from app.services.locks import lock_claims, lock_project
 from app.services.queue import return_leases, standing
 
 RESERVE_AHEAD = 2  # reserve queries handed out before the batch is answered: enough to hide one request
 NEARLY_SPENT = 200  # labels left below which claims take turns, so that together they cannot pass the budget
 MOST_AT_ONCE = 1000
-RANKED = (Query.reserve, Query.rank, Query.id)
 SUREST_FIRST = (Query.confidence.desc(), Query.id)
 
 
 @dataclass(frozen=True)
 class Ask:
-    """A query as it is shown to whoever holds it; nothing in it hints at the answer."""
+    """A query as it is shown to whoever holds it; nothing in it hints at the answer. No page tells the source."""
 
     query_id: int
     image_id: int
@@ -83,10 +84,15 @@ def claim(
         return []
     taken = _take_orphans(session, project_id, user_id, count, lease_seconds=lease_seconds, orphans_after=orphans_after)
     room = min(count - len(taken), _labels_left(session, project))
-    ahead = 0
-    if reserves and room > 0:
-        ahead = room if rounds.is_open(session, project_id) else _reserve_room(session, project_id, user_id)
-    taken += _take(session, project_id, user_id, room, lease_seconds, reserves=ahead)
+    wanted = checks.draw(session, project, user_id, room)
+    ahead = _reserves_ahead(session, project_id, user_id, room) if reserves else 0
+    ranked = _take(session, project_id, user_id, room - wanted.total, lease_seconds, reserves=ahead)
+    if wanted.total:
+        if beside := _places(session, project_id, user_id, ranked, reserves=ahead):
+            ranked += checks.take(session, project, user_id, wanted, beside=beside, lease_seconds=lease_seconds)
+        ahead = _reserves_ahead(session, project_id, user_id, room) if reserves else 0
+        ranked += _take(session, project_id, user_id, room - len(ranked), lease_seconds, reserves=ahead)
+    taken += ranked
     if len(taken) < count and return_expired(session, project_id):
         taken += _take(session, project_id, user_id, min(room, count - len(taken)), lease_seconds)
     return asks_of(session, taken)
@@ -164,20 +170,17 @@ def return_expired(session: Session, project_id: int) -> int:
     return len(leases)
 
 
-def asks_of(
-    session: Session, query_ids: Sequence[int], order: Sequence[SQLColumnExpression[Any]] = RANKED
-) -> list[Ask]:
+def asks_of(session: Session, query_ids: Sequence[int], order: Sequence[SQLColumnExpression[Any]] = ()) -> list[Ask]:
     """Return queries as they are shown to whoever holds them, in the ranking's order unless another is given."""
     if not query_ids:
         return []
+    as_reserve = case((Query.source.in_(CHECKS), Query.parts[SHOWN_AS_RESERVE].as_boolean()), else_=Query.reserve)
     rows = session.execute(
-        select(
-            Query.id, Query.image_id, Image.width, Image.height, Round.number, Query.rank, Query.reserve, Query.source
-        )
+        select(Query.id, Query.image_id, Image.width, Image.height, Round.number, Query.rank, as_reserve, Query.source)
         .join(Image, Image.id == Query.image_id)
         .join(Round, Round.id == Query.round_id)
         .where(Query.id.in_(query_ids))
-        .order_by(*order)
+        .order_by(*(order or (as_reserve, Query.rank, Query.id)))
     )
     return [Ask(*row) for row in rows]
 
@@ -189,15 +192,20 @@ def takeable(project_id: int, user_id: int) -> tuple[ColumnElement[bool], ...]:
     return Query.project_id == project_id, Query.open_answers > 0, ~held, ~seen
 
 
-def pickable(project_id: int, user_id: int, *, reserve: bool, class_id: int | None) -> Select[int]:
-    """Return the queries that a person may take, locked: in the ranking's order, or a class's surest first."""
+def pickable(
+    project_id: int, user_id: int, *, reserve: bool, class_id: int | None = None, lock: bool = True
+) -> Select[int]:
+    """Return the queries that a person may take, locked unless they are only looked at.
+
+    They come in the ranking's order, or those of a class with the surest first.
+    """
     is_of_class = () if class_id is None else (Query.predicted_class_id == class_id,)
-    return (
+    found = (
         select(Query.id)
         .where(*takeable(project_id, user_id), Query.reserve.is_(reserve), *is_of_class)
         .order_by(*((Query.rank, Query.id) if class_id is None else SUREST_FIRST))
-        .with_for_update(skip_locked=True, key_share=True)
     )
+    return found.with_for_update(skip_locked=True, key_share=True) if lock else found
 
 
 def _take(
@@ -269,8 +277,27 @@ def _labels_left(session: Session, project: Project) -> int:
     """How many more queries may be handed out before their answers would pass the budget."""
     if project.budget - project.labels_used < NEARLY_SPENT:
         project = lock_project(session, project.id)
-    held = session.scalar(select(func.count()).where(Lease.project_id == project.id)) or 0
+    held = session.scalar(select(func.count()).where(Lease.project_id == project.id, ~Lease.is_check)) or 0
     return max(0, project.budget - project.labels_used - held)
+
+
+def _places(session: Session, project_id: int, user_id: int, taken: Sequence[int], *, reserves: int) -> list[Beside]:
+    """Return where checks may stand: beside the queries just taken, or beside the next one that there is."""
+    places = select(Query.round_id, Query.rank, Query.reserve)
+    if taken:
+        places = places.where(Query.id.in_(taken)).order_by(Query.id)
+    else:
+        free = [pickable(project_id, user_id, reserve=False, lock=False)]
+        free += [pickable(project_id, user_id, reserve=True, lock=False)] if reserves else []
+        following = next((found for one in free if (found := session.scalar(one.limit(1))) is not None), None)
+        places = places.where(Query.id == following)
+    return [Beside(*row) for row in session.execute(places)]
+
+
+def _reserves_ahead(session: Session, project_id: int, user_id: int, room: int) -> int:
+    if room <= 0:
+        return 0
+    return room if rounds.is_open(session, project_id) else _reserve_room(session, project_id, user_id)
 
 
 def _reserve_room(session: Session, project_id: int, user_id: int) -> int:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import delete, select
+from sqlalchemy import ColumnElement, delete, or_, select
 from sqlalchemy.orm import Session
 
 from app.errors import (
@@ -26,21 +26,24 @@ from app.errors import (
 )
 from app.outbox import EventKind, announce
 from app.records import (
+    CHECKS,
     Annotation,
     Class,
     Lease,
     Outcome,
     Project,
     Query,
+    QuerySource,
     UnusableReason,
 )
 from app.services import members, rounds
 from app.services.claiming import Ask, asks_of
 from app.services.clock import now
 from app.services.locks import lock_project, lock_query
-from app.services.queue import open_elsewhere, settle, standing
+from app.services.queue import is_reviewed, open_elsewhere, settle, standing, stands
 
 TAKES_A_PLACE = (Outcome.LABEL, Outcome.UNSURE)  # one of the answers that a query wants
+FREE = (QuerySource.REVIEW, *CHECKS)  # sources whose answers are not paid from the budget
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ def answer(session: Session, given: Answer) -> Answered:
     replaced = None if given.corrects is None else _replaced(session, query, given)
     refusal = _left(is_member) or _retired(session, given) or _refusal(session, project, query, given, replaced)
     if replaced is not None and refusal is None:
-        _revoke(session, project, replaced)
+        _revoke(session, project, query, replaced)
     annotation = Annotation(
         client_id=given.client_id,
         project_id=project.id,
@@ -115,12 +118,13 @@ def answer(session: Session, given: Answer) -> Answered:
         reason=given.reason,
         saw_prediction=given.saw_prediction,
         corrects_id=None if replaced is None else replaced.id,
-        counted=refusal is None,
+        counted=refusal is None and query.source not in CHECKS,
+        is_check=refusal is None and query.source in CHECKS,
     )
     session.add(annotation)
     if not isinstance(refusal, ClassRetired):  # then the person is to choose another class for the same image
         session.execute(delete(Lease).where(Lease.query_id == query.id, Lease.user_id == given.user_id))
-    if refusal is None and given.outcome is Outcome.LABEL:
+    if refusal is None and given.outcome is Outcome.LABEL and query.source not in FREE:
         project.labels_used += 1
     settle(session, query)
     if given.outcome is Outcome.UNUSABLE and refusal is None and (other := open_elsewhere(session, query)):
@@ -150,30 +154,47 @@ def undo(session: Session, project_id: int, user_id: int, lease_seconds: float, 
     """
     project = lock_project(session, project_id)
     own = select(Annotation).where(Annotation.project_id == project_id, Annotation.user_id == user_id)
-    own = own.where(*standing()) if client_id is None else own.where(Annotation.client_id == client_id)
+    own = own.where(*own_standing()) if client_id is None else own.where(Annotation.client_id == client_id)
     latest = session.scalar(own.order_by(Annotation.id.desc()).limit(1))
     if latest is None:
         raise AnswerGone("undo", "you have no answer to take back here", "label some images first")
-    if latest.revoked_at is not None or not latest.counted:
+    if latest.revoked_at is not None or not (latest.counted or latest.is_check):
         # the reply to the first try may have been lost: the same query again, while the person still holds it
         if session.scalar(select(Lease.id).where(Lease.query_id == latest.query_id, Lease.user_id == user_id)):
             return asks_of(session, [latest.query_id])[0]
         raise AnswerGone("undo", "that answer does not count any more", "go on with the next image")
     query = lock_query(session, project_id, latest.query_id)
-    if open_elsewhere(session, query) or (latest.outcome is Outcome.SKIP and not query.open_answers):
-        raise LeaseLost("undo", "the image has passed to somebody else since", "leave it to them and go on")
-    _revoke(session, project, latest)
+    _check_undo(session, project, query, latest)
+    _revoke(session, project, query, latest)
     session.add(_lease(session, query, user_id, lease_seconds))
     settle(session, query)
     announce(session, project_id, EventKind.LABELS, labels_used=project.labels_used)
+    rounds.request_if_due(session, project)  # when all was answered, nothing else would have the image asked again
     return asks_of(session, [query.id])[0]
+
+
+def own_standing() -> tuple[ColumnElement[bool], ...]:
+    """Return the conditions under which an annotation is one of a person's answers: to them, a check is like any."""
+    return Annotation.revoked_at.is_(None), or_(Annotation.counted, Annotation.is_check)
+
+
+def _check_undo(session: Session, project: Project, query: Query, latest: Annotation) -> None:
+    """Raise LeaseLost when somebody else's answer rests on this one by now."""
+    if latest.is_check:
+        if (told := _told(project, query)) is not None:
+            raise told
+        return
+    if query.source is not QuerySource.REVIEW and is_reviewed(session, query.image_id):
+        raise LeaseLost("undo", "a reviewer has decided about the image since", "leave it to them and go on")
+    if open_elsewhere(session, query) or (latest.outcome is Outcome.SKIP and not query.open_answers):
+        raise LeaseLost("undo", "the image has passed to somebody else since", "leave it to them and go on")
 
 
 def _replayed(known: Annotation, given: Answer) -> Answered:
     if (known.user_id, known.query_id) != (given.user_id, given.query_id):
         raise Conflict("client_id", "another answer has it", "make a new one for every answer")
     late = LeaseLost("answer", "it came after its image had passed on; it was kept, not counted", "go on with the next")
-    return Answered(known.id, replay=True, refusal=None if known.counted else late)
+    return Answered(known.id, replay=True, refusal=None if known.counted or known.is_check else late)
 
 
 def _check(given: Answer) -> None:
@@ -208,13 +229,13 @@ def _retired(session: Session, given: Answer) -> ClassRetired | None:
 
 def _replaced(session: Session, query: Query, given: Answer) -> Annotation | None:
     """Return the person's answer that stands: the one that is corrected, or what it was corrected to elsewhere."""
-    own = select(Annotation).where(Annotation.query_id == query.id, Annotation.user_id == given.user_id, *standing())
+    own = select(Annotation).where(Annotation.query_id == query.id, Annotation.user_id == given.user_id, *stands(query))
     return session.scalar(own)
 
 
-def _revoke(session: Session, project: Project, known: Annotation) -> None:
+def _revoke(session: Session, project: Project, query: Query, known: Annotation) -> None:
     known.revoked_at = now(session)
-    if known.outcome is Outcome.LABEL:
+    if known.outcome is Outcome.LABEL and query.source not in FREE:
         project.labels_used -= 1
     session.flush()
 
@@ -227,18 +248,24 @@ def _refusal(
         before = select(Annotation.id).where(
             Annotation.image_id == query.image_id, Annotation.user_id == given.user_id, *standing()
         )
-        if session.scalar(before.limit(1)):
+        if query.source not in FREE and session.scalar(before.limit(1)):
             reason = "you have answered this image already; it was kept, not counted"
             return AnsweredAlready("answer", reason, "go back to that answer to change it")
         lease = session.scalar(select(Lease.id).where(Lease.query_id == query.id, Lease.user_id == given.user_id))
         if query.closed_at is not None or (lease is None and not query.open_answers):
             reason = "its image has passed to somebody else; it was kept, not counted"
             return LeaseLost("answer", reason, "go on with the next image")
+    elif query.source in CHECKS:
+        return _told(project, query)
     elif replaced.outcome is Outcome.SKIP and given.outcome in TAKES_A_PLACE and not query.open_answers:
         reason = "somebody else has taken up what you skipped; the correction was kept, not counted"
         return LeaseLost("answer", reason, "leave it to them and go on")
     given_before = int(replaced is not None and replaced.outcome is Outcome.LABEL)
-    if given.outcome is Outcome.LABEL and project.labels_used - given_before >= project.budget:
+    if (
+        given.outcome is Outcome.LABEL
+        and query.source not in FREE
+        and project.labels_used - given_before >= project.budget
+    ):
         return BudgetSpent(
             "budget",
             f"all {project.budget} labels are given; the answer was kept, not counted",
@@ -247,6 +274,19 @@ def _refusal(
     return None
 
 
+def _told(project: Project, query: Query) -> AnswerGone | None:
+    """Say that an answer cannot be changed, because the person was told the right one."""
+    if query.source is not QuerySource.GOLD or not project.gold_feedback:
+        return None
+    return AnswerGone("this answer", "you have been told the right one", "go on with the next image")
+
+
 def _lease(session: Session, query: Query, user_id: int, lease_seconds: float) -> Lease:
     expires_at = now(session, timedelta(seconds=lease_seconds))
-    return Lease(project_id=query.project_id, query_id=query.id, user_id=user_id, expires_at=expires_at)
+    return Lease(
+        project_id=query.project_id,
+        query_id=query.id,
+        user_id=user_id,
+        expires_at=expires_at,
+        is_check=query.source in CHECKS,
+    )

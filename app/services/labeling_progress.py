@@ -158,5 +158,7 @@ def _has_answers(session: Session, project_id: int) -> bool:
 
 
 def _leased_until(session: Session, project_id: int, user_id: int) -> datetime | None:
-    others = select(func.min(Lease.expires_at)).where(Lease.project_id == project_id, Lease.user_id != user_id)
+    others = select(func.min(Lease.expires_at)).where(
+        Lease.project_id == project_id, Lease.user_id != user_id, ~Lease.is_check
+    )
     return session.scalar(others)

@@ -32,7 +32,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session, aliased
 
-from app.records import Class, Image, Lease, Project, PseudoLabel, Query
+from app.records import CHECKS, Class, Image, Lease, Project, PseudoLabel, Query
 from app.services.queue import awaits_review
 
 
@@ -178,4 +178,5 @@ def _add(session: Session, project: Project, said: TableValuedAlias, model_id: i
 def _is_asked() -> ColumnElement[bool]:
     """Return the condition that people are asked about an image: it is in the batch, or somebody holds it."""
     held = exists().where(Lease.query_id == Query.id)
-    return exists().where(Query.image_id == Image.id, Query.closed_at.is_(None), or_(~Query.reserve, held))
+    about_it = Query.source.not_in(CHECKS)
+    return exists().where(Query.image_id == Image.id, Query.closed_at.is_(None), about_it, or_(~Query.reserve, held))

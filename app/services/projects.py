@@ -11,12 +11,13 @@ from sqlalchemy.orm import Session
 from app.errors import BadInput, Conflict, NameTaken, NotFound
 from app.outbox import EventKind, TaskName, announce, send_task
 from app.recipes import Recipe
-from app.records import Class, Image, OracleKind, Project, ProjectState, ReasonsShown, RoundReason, Split
+from app.records import Class, Image, LabelRule, OracleKind, Project, ProjectState, ReasonsShown, RoundReason, Split
 from app.services import accounts, members, rounds
 from app.services.keys import assign_keys
 from app.services.locks import lock_project
 
 LARGEST_BUDGET = 100_000_000
+LARGEST_CHECK_SHARE = 0.5
 
 
 @dataclass(frozen=True)
@@ -200,6 +201,45 @@ def set_reasons_shown(session: Session, project_id: int, shown: ReasonsShown) ->
     """Let people see why an image is asked while they label, or not."""
     project = lock_project(session, project_id)
     project.reasons_shown = shown
+    announce(session, project_id, EventKind.PROJECT)
+    return project
+
+
+def set_label_rule(session: Session, project_id: int, rule: LabelRule, review_below: float) -> Project:
+    """Make the labels of images with several answers by another rule, from the start of the next round on.
+
+    Args:
+        review_below: the certainty of the annotator model below which a reviewer decides, in [0, 1].
+    Raises:
+        BadInput: the rule is no rule of answers, or the certainty no chance.
+    """
+    if rule is LabelRule.REVIEW:
+        raise BadInput("rule", "reviewers decide in any case", "use the majority or the annotator model")
+    if not 0.0 <= review_below <= 1.0:
+        raise BadInput("certainty", f"{review_below} is not a chance", "use a number from 0 to 1")
+    project = lock_project(session, project_id)
+    project.label_rule, project.review_below = rule, review_below
+    announce(session, project_id, EventKind.PROJECT)
+    return project
+
+
+def set_checks(
+    session: Session, project_id: int, *, gold_share: float, gold_feedback: bool, repeat_share: float
+) -> Project:
+    """Choose how much of what a person is shown checks them, from their next claim on.
+
+    Args:
+        gold_share: share of images with known answers, in [0, 0.5].
+        gold_feedback: whether a person is told the known answer right after their own.
+        repeat_share: share of images that the person labelled before, in [0, 0.5].
+    Raises:
+        BadInput: a share is out of bounds, or both together are more than half.
+    """
+    for field, share in (("gold", gold_share), ("repeats", repeat_share), ("checks", gold_share + repeat_share)):
+        if not 0.0 <= share <= LARGEST_CHECK_SHARE:
+            raise BadInput(field, f"{share:.0%} is out of bounds", "use 0 to 50% for gold and repeats together")
+    project = lock_project(session, project_id)
+    project.gold_share, project.gold_feedback, project.repeat_share = gold_share, gold_feedback, repeat_share
     announce(session, project_id, EventKind.PROJECT)
     return project
 

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from sqlalchemy import ColumnElement, and_, delete, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from app.records import Annotation, Image, Lease, Outcome, PseudoLabel, Query, QuerySource
-from app.records.ledger import HUMAN_LABEL, UNSURE, UNUSABLE
+from app.records import CHECKS, Annotation, Image, Lease, Outcome, PseudoLabel, Query, QuerySource
+from app.records.ledger import DISAGREED, HUMAN_LABEL, UNSURE, UNUSABLE
 from app.services.clock import now
 from app.services.locks import lock_query
+from app.services.resolving import Resolution, Said, resolve, write_label
 
 
 def standing() -> tuple[ColumnElement[bool], ...]:
@@ -23,8 +24,9 @@ def standing() -> tuple[ColumnElement[bool], ...]:
 
 
 def awaits_review() -> ColumnElement[bool]:
-    """Return the condition that somebody was unsure about an image."""
-    return exists().where(Annotation.image_id == Image.id, Annotation.outcome == Outcome.UNSURE, *standing())
+    """Return the condition that a reviewer is to decide about an image: people disagreed, or somebody was unsure."""
+    unsure = exists().where(Annotation.image_id == Image.id, Annotation.outcome == Outcome.UNSURE, *standing())
+    return or_(Image.review_reason.is_not(None), unsure)
 
 
 def drawn_by_chance() -> ColumnElement[bool]:
@@ -42,27 +44,51 @@ def drawn_by_chance() -> ColumnElement[bool]:
 
 def open_elsewhere(session: Session, query: Query) -> int | None:
     """Return another query about the same image that is not closed; there is at most one."""
-    other = select(Query.id).where(Query.image_id == query.image_id, Query.closed_at.is_(None), Query.id != query.id)
-    return session.scalar(other)
+    open_ones = (Query.image_id == query.image_id, Query.closed_at.is_(None), Query.source.not_in(CHECKS))
+    return session.scalar(select(Query.id).where(*open_ones, Query.id != query.id))
+
+
+def stands(query: Query) -> tuple[ColumnElement[bool], ...]:
+    """Return the conditions under which an annotation stands as an answer to this query, counted or a check's."""
+    if query.source in CHECKS:
+        return Annotation.revoked_at.is_(None), Annotation.is_check.is_(True)
+    return standing()
+
+
+def is_reviewed(session: Session, image_id: int) -> bool:
+    """Say whether a reviewer has decided about an image."""
+    decided = (
+        select(Annotation.id)
+        .join(Query, Query.id == Annotation.query_id)
+        .where(Annotation.image_id == image_id, Query.source == QuerySource.REVIEW, *standing())
+    )
+    return session.scalar(decided.limit(1)) is not None
 
 
 def settle(session: Session, query: Query) -> None:
     """Recompute what a locked query still wants from its answers and leases, and its image's label.
 
-    A query is closed when it has its answers, when somebody found the image unusable, or when it is superseded and
-    nobody holds it. Leases that are left on a closed query are ended. One that lacks an answer again, because somebody
-    took theirs back, stays closed while a later query asks about its image.
+    A query is closed when it has its answers, when somebody found the image unusable, when a reviewer decided, or when
+    it is superseded and nobody holds it. Leases that are left on a closed query are ended. One that lacks an answer
+    again, because somebody took theirs back, stays closed while a later query asks about its image. A check leaves its
+    image as it is.
     """
     session.flush()
-    of_image = session.execute(
-        select(Annotation.query_id, Annotation.outcome).where(Annotation.image_id == query.image_id, *standing())
-    ).all()
-    answers = Counter(outcome for query_id, outcome in of_image if query_id == query.id)
-    unusable = any(outcome is Outcome.UNUSABLE for _, outcome in of_image)
-    given = answers[Outcome.LABEL] + answers[Outcome.UNSURE]
     held = session.scalar(select(func.count()).where(Lease.query_id == query.id)) or 0
+    if query.source in CHECKS:
+        _settle_check(session, query, is_held=held > 0)
+        return
+    of_image = session.execute(
+        select(Annotation.query_id, Annotation.outcome, Annotation.class_id, Query.source)
+        .join(Query, Query.id == Annotation.query_id)
+        .where(Annotation.image_id == query.image_id, *standing())
+        .order_by(Annotation.id)
+    ).all()
+    said = [Said(outcome, class_id, source is QuerySource.REVIEW) for _, outcome, class_id, source in of_image]
+    answers = Counter(outcome for query_id, outcome, _, _ in of_image if query_id == query.id)
+    given = answers[Outcome.LABEL] + answers[Outcome.UNSURE]
     open_answers = max(0, query.wanted_answers - given - held)
-    answered = given >= query.wanted_answers or unusable
+    answered = given >= query.wanted_answers or any(one.ends_asking for one in said)
     elsewhere = query.closed_at is not None and open_elsewhere(session, query) is not None
     if answered or elsewhere or (query.superseded_at is not None and not held):
         query.open_answers = 0
@@ -71,9 +97,7 @@ def settle(session: Session, query: Query) -> None:
     else:
         query.closed_at = None
         query.open_answers = 0 if query.superseded_at is not None else open_answers
-    unsure = any(outcome is Outcome.UNSURE for _, outcome in of_image)
-    settled = query.closed_at is not None and not elsewhere
-    _resolve(session, query, unusable=unusable, unsure=unsure, settled=settled)
+    _resolve(session, query, said, settled=query.closed_at is not None and not elsewhere)
     session.flush()
 
 
@@ -107,29 +131,42 @@ def supersede(session: Session, project_id: int) -> None:
     session.expire_all()
 
 
-def _resolve(session: Session, query: Query, *, unusable: bool, unsure: bool, settled: bool) -> None:
-    """Write the image's label once nobody is asked about it: the class most people gave, the earliest among equals.
+def _settle_check(session: Session, query: Query, *, is_held: bool) -> None:
+    """Close a check unless its person holds it; nobody else is asked."""
+    query.closed_at = None if is_held else query.closed_at or now(session)
+    session.flush()
+
+
+def _resolve(session: Session, query: Query, said: Sequence[Said], *, settled: bool) -> None:
+    """Write the image's label once nobody is asked about it.
 
     Whatever people decided ends the label that a model gave; taking it back leaves the image to the next round.
     """
     image = session.get(Image, query.image_id, with_for_update={"key_share": True}, populate_existing=True)
     if image is None:
         raise RuntimeError(f"query {query.id} asks about an image that is gone")
-    given = session.scalars(
-        select(Annotation.class_id)
-        .where(Annotation.image_id == image.id, Annotation.outcome == Outcome.LABEL, *standing())
-        .order_by(Annotation.id)
-    ).all()
-    label = Counter(given).most_common(1)[0][0] if given and settled else None
-    decided = HUMAN_LABEL if label is not None else UNUSABLE if unusable else UNSURE if unsure else None
+    resolved = resolve(said) if settled else Resolution()
+    unusable = any(one.outcome is Outcome.UNUSABLE for one in said)
+    decided = _decided(said, resolved, unusable=unusable)
     if decided is not None:
         session.execute(
             update(PseudoLabel)
             .where(PseudoLabel.image_id == image.id, PseudoLabel.superseded_at.is_(None))
             .values(superseded_at=func.now(), superseded_reason=decided)
         )
-    image.label_class_id, image.has_human_label = label, label is not None
+    write_label(session, image, resolved)
     if unusable:
         image.unusable_at = image.unusable_at or now(session)
     else:
         image.unusable_at = None
+
+
+def _decided(said: Sequence[Said], resolved: Resolution, *, unusable: bool) -> str | None:
+    """Say for what reason the label of a model ends, if it does."""
+    if resolved.class_id is not None:
+        return HUMAN_LABEL
+    if unusable:
+        return UNUSABLE
+    if any(one.outcome is Outcome.UNSURE for one in said):
+        return UNSURE
+    return DISAGREED if resolved.review_reason is not None else None

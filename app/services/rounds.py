@@ -18,6 +18,7 @@ from app.errors import Conflict
 from app.outbox import EventKind, TaskName, announce, send_task
 from app.recipes import PSEUDO_LABELERS
 from app.records import (
+    CHECKS,
     Annotation,
     Image,
     Lease,
@@ -314,7 +315,7 @@ def _ask(session: Session, project: Project, found: Round, result: RoundResult) 
     """Insert the batch and, behind it, as many reserve queries, as far as the budget goes."""
     asked = [ranked for ranked in result.ranking if ranked.source is QuerySource.TEST]
     ranking = _still_open(session, [ranked for ranked in result.ranking if ranked.source is not QuerySource.TEST])
-    held = session.scalar(select(func.count()).where(Lease.project_id == project.id)) or 0
+    held = session.scalar(select(func.count()).where(Lease.project_id == project.id, ~Lease.is_check)) or 0
     room = max(0, project.budget - project.labels_used - held) // project.overlap
     asked = asked[:room]
     batch = min(result.batch_size, room - len(asked))
@@ -343,10 +344,11 @@ def _ask(session: Session, project: Project, found: Round, result: RoundResult) 
 
 def _still_open(session: Session, ranking: Sequence[RankedImage]) -> list[RankedImage]:
     """Drop images that were answered, or are held by somebody, since the snapshot was read."""
-    asked = exists().where(Query.image_id == Image.id, Query.closed_at.is_(None))
+    asked = exists().where(Query.image_id == Image.id, Query.closed_at.is_(None), Query.source.not_in(CHECKS))
     free = select(Image.id).where(
         Image.id.in_([ranked.image_id for ranked in ranking]),
         ~Image.has_human_label,
+        Image.gold_class_id.is_(None),
         Image.unusable_at.is_(None),
         ~awaits_review(),
         ~asked,

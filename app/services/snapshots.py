@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import exists, func, select
 from sqlalchemy.orm import Session
 
-from app.records import Annotation, Image, Lease, Outcome, Project, Query, Split
+from app.records import Annotation, Image, Lease, Outcome, Project, Query, QuerySource, Split
 from app.services import ledger
 from app.services.ledger import Entries
 from app.services.queue import awaits_review, drawn_by_chance, standing
@@ -55,10 +55,11 @@ def read_snapshot(
     )
     asked = exists().where(Query.image_id == Image.id, Query.closed_at.is_(None), Query.superseded_at.is_(None))
     skipped = exists().where(Annotation.image_id == Image.id, Annotation.outcome == Outcome.SKIP, *standing())
-    held = exists().where(Query.image_id == Image.id, Lease.query_id == Query.id)
+    held = exists().where(Query.image_id == Image.id, Lease.query_id == Query.id, ~Lease.is_check)
     free = (
         of_project,
         ~Image.has_human_label,
+        Image.gold_class_id.is_(None),
         Image.unusable_at.is_(None),
         ~held,
         ~(asked & skipped),
@@ -81,13 +82,16 @@ def read_snapshot(
 
 
 def _drawn(session: Session, project_id: int) -> frozenset[int]:
-    """Return the rows of labelled images all of whose labels answer a uniform draw from the pool."""
+    """Return the rows of labelled images about which people were asked by uniform draws from the pool only.
+
+    What a reviewer decided about such an image still is the label of a draw: without it, hard images would be missing.
+    """
     labelled = (
         select(Image.row)
         .join(Annotation, Annotation.image_id == Image.id)
         .join(Query, Query.id == Annotation.query_id)
         .where(Image.project_id == project_id, Image.has_human_label, Image.split == Split.POOL)
-        .where(Annotation.outcome == Outcome.LABEL, *standing())
+        .where(Annotation.outcome.in_((Outcome.LABEL, Outcome.UNSURE)), Query.source != QuerySource.REVIEW, *standing())
         .group_by(Image.row)
         .having(func.bool_and(drawn_by_chance()))
     )

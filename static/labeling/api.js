@@ -25,8 +25,8 @@ export class Failure extends Error {
 }
 
 /**
- * @typedef {{query_id: number, image_url: string, width: number, height: number, source: string, reserve: boolean,
- *   round: number, rank: number}} Query
+ * @typedef {{query_id: number, image_url: string, width: number, height: number, reserve: boolean,
+ *   round: number}} Query
  * @typedef {{batch_answered: number, batch_size: number, labels_used: number, budget: number, own_labels: number,
  *   round_number: number, classes_version: number, stage: {stage?: string}|null}} Progress
  * @typedef {{class_id: number, name: string, count: number, in_batch: number}} OpenClass

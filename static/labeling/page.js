@@ -37,6 +37,7 @@ let isLeaving = false;
 const outbox = new Outbox(browserStorage(), `querent.outbox.${user}.${project}.`, (entry) => api.send(entry), {
   delivered(entry, reply) {
     if (entry.kind === "undo") labeler.undone(entry, reply.query);
+    else if (reply.feedback) tellKnown(reply.feedback, entry.name);
     if (reply.progress) keepProgress(reply.progress);
     if (!outbox.size) queue.refill();
     if (!outbox.size && !labeler.heldIds.length) queue.refillWithin(0);
@@ -110,6 +111,13 @@ const leases = new Leases(Number(leaseSeconds), {
     startAgain();
   },
 });
+
+/** Tell the known answer to the image just answered; it is gone with the next one that is known. */
+function tellKnown({ is_right: isRight, known }, name) {
+  const words = text(isRight ? "feedback.right" : "feedback.wrong", { name, known });
+  view.say(words);
+  view.tellKnown(words, isRight);
+}
 
 function answeredIds() {
   return outbox.entries.filter(({ kind }) => kind === "answer").map(({ query_id }) => query_id);

@@ -176,6 +176,15 @@ export class View {
     while (this.#parts.notices.children.length > KEEP_NOTICES) this.#parts.notices.firstElementChild.remove();
   }
 
+  /** Tell what was known about an image, until something else is; it takes no key and no focus. */
+  tellKnown(words, isRight) {
+    const told = this.#parts.known;
+    told.textContent = words;
+    told.hidden = false;
+    told.classList.toggle("is-bad", !isRight);
+    told.classList.toggle("is-good", isRight);
+  }
+
   #show(what) {
     const isNew = this.#shown !== what;
     this.#shown = what;

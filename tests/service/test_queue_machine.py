@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import timedelta
 from uuid import uuid4
 
@@ -21,14 +22,16 @@ from sqlalchemy.orm import Session
 
 from app.database import Database
 from app.errors import Conflict
-from app.records import Annotation, Image, Lease, Outcome, Project, Query, QuerySource
-from app.services import claiming, labeling, projects, rounds
+from app.records import CHECKS, Annotation, Image, Lease, Outcome, Project, Query, QuerySource, Role
+from app.services import claiming, gold, labeling, projects, reviewing, rounds
+from app.services.claiming import Ask
 from app.services.labeling import Answer
 from app.services.locks import lock_project
 from app.services.rounds import RankedImage, RoundResult
 from tests.factories import classes_of, make_project, make_round, make_user
 
 IMAGES = 12
+GOLD = 4  # images more, with known answers
 PEOPLE = 3
 LEASE = 60.0
 
@@ -37,16 +40,29 @@ SLOTS = (Outcome.LABEL, Outcome.UNSURE)
 
 
 class QueueMachine(RuleBasedStateMachine):
-    """Three people label twelve images; every rule is one committed transaction."""
+    """Three people label twelve images, and are checked with others; every rule is one committed transaction."""
 
     database: Database
 
-    @initialize(overlap=st.integers(1, 3), budget=st.integers(1, 40), queries=st.integers(1, 6))
-    def start(self, overlap: int, budget: int, queries: int) -> None:
+    @initialize(
+        overlap=st.integers(1, 3),
+        budget=st.integers(1, 40),
+        queries=st.integers(1, 6),
+        shares=st.sampled_from([(0.0, 0.0), (0.5, 0.0), (0.0, 0.5), (0.3, 0.2)]),
+        told=st.booleans(),
+    )
+    def start(self, overlap: int, budget: int, queries: int, shares: tuple[float, float], told: bool) -> None:
         with self.database.transaction() as session:
-            project = make_project(session, IMAGES, overlap=overlap, budget=budget)
+            project = make_project(session, IMAGES + GOLD, overlap=overlap, budget=budget)
+            names = [f"image-{row}.png" for row in range(IMAGES, IMAGES + GOLD)]
+            assert gold.mark_named(session, project.id, names) == GOLD
+            gold_share, repeat_share = shares
+            projects.set_checks(
+                session, project.id, gold_share=gold_share, gold_feedback=told, repeat_share=repeat_share
+            )
             make_round(session, project, queries=queries, reserve=2)
             self.users = [make_user(session).id for _ in range(PEOPLE)]
+            self.reviewer = make_user(session, role=Role.ADMIN).id
             self.classes = [known.id for known in classes_of(session, project)]
             self.project_id = project.id
             session.commit()
@@ -54,10 +70,61 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(person=people, count=st.integers(1, 4))
     def claim(self, person: int, count: int) -> None:
         with self.database.transaction() as session:
-            before = self._answered_by(session, person)
-            asks = claiming.claim(session, self.project_id, self.users[person], count, LEASE)
-            assert len(asks) <= count
-            assert not {ask.image_id for ask in asks} & before, "nobody is asked about an image twice"
+            self._claim(session, person, count)
+            session.commit()
+
+    @rule(person=people)
+    def label_until_nothing_is_left(self, person: int) -> None:
+        """It ends, and then there is nothing to label: checks keep nobody busy, and hide no work."""
+        user_id = self.users[person]
+        for _ in range(2 * IMAGES + GOLD):  # each claim that is not the last brings one query at least
+            with self.database.transaction() as session:
+                asks = self._claim(session, person, 8)
+                for ask in asks:
+                    given = Answer(uuid4(), self.project_id, ask.query_id, user_id, Outcome.LABEL, self.classes[0])
+                    labeling.answer(session, given)
+                session.commit()
+            if not asks:
+                break
+        with self.database.transaction() as session:
+            assert claiming.claim(session, self.project_id, user_id, 1, LEASE) == [], "it does not end"
+            project = session.get_one(Project, self.project_id)
+            held = session.scalar(select(func.count()).where(Lease.project_id == self.project_id, ~Lease.is_check)) or 0
+            if project.labels_used + held < project.budget:
+                mine = select(Query.image_id).where(Query.id.in_(self._held(session, person)))
+                seen = self._answered_by(session, person) | set(session.scalars(mine))
+                waiting = session.scalars(
+                    select(Query.image_id).where(
+                        Query.project_id == self.project_id, Query.open_answers > 0, ~Query.reserve
+                    )
+                ).all()
+                assert set(waiting) <= seen, "done while work remains"
+
+    @rule(chosen=st.integers(0, 3), pick=st.integers(0, 10))
+    def review(self, chosen: int, pick: int) -> None:
+        """Decide about any image; one that does not wait is refused."""
+        with self.database.transaction() as session:
+            images = session.scalars(
+                select(Image).where(Image.project_id == self.project_id).order_by(Image.review_reason, Image.row)
+            ).all()
+            image = images[pick % len(images)]
+            outcome = Outcome.LABEL if chosen < 3 else Outcome.UNUSABLE
+            class_id = self.classes[chosen] if chosen < 3 else None
+            try:
+                reviewing.decide(session, self.project_id, image.id, self.reviewer, outcome=outcome, class_id=class_id)
+            except Conflict:
+                return
+            assert image.review_reason is None
+            assert image.label_class_id == class_id or outcome is Outcome.UNUSABLE
+            session.commit()
+
+    @rule()
+    def take_review_back(self) -> None:
+        with self.database.transaction() as session:
+            try:
+                reviewing.take_back(session, self.project_id, self.reviewer)
+            except Conflict:
+                return
             session.commit()
 
     @rule(person=people, outcome=st.sampled_from(Outcome), chosen=st.integers(0, 2), pick=st.integers(0, 10))
@@ -99,7 +166,7 @@ class QueueMachine(RuleBasedStateMachine):
             first = labeling.answer(session, new)
             assert labeling.answer(session, new).annotation_id == first.annotation_id
             kept = session.get_one(Annotation, first.annotation_id)
-            assert kept.counted == first.counted
+            assert (kept.counted or kept.is_check) == first.counted
             assert first.counted or old.revoked_at is None or not old.counted or kept.corrects_id != old.id
             session.commit()
 
@@ -151,10 +218,16 @@ class QueueMachine(RuleBasedStateMachine):
     @invariant()
     def answers_leases_and_open_answers_add_up(self) -> None:
         with self.database.transaction() as session:
+            leases = Counter(session.scalars(select(Lease.query_id).where(Lease.project_id == self.project_id)))
+            standing = self._counted(session)
             for query in session.scalars(select(Query).where(Query.project_id == self.project_id)):
-                counted = self._counted(session, query)
+                counted = [known for known in standing if known.query_id == query.id]
                 given = [known for known in counted if known.outcome in SLOTS]
-                held = session.scalar(select(func.count()).where(Lease.query_id == query.id)) or 0
+                held = leases[query.id]
+                if query.source in CHECKS:
+                    assert query.open_answers == 0 and query.reserve and not counted
+                    assert held == (query.closed_at is None), "a check is its person's, or closed"
+                    continue
                 assert len({known.user_id for known in counted}) == len(counted), "one counted answer a person"
                 assert len(given) <= query.wanted_answers
                 if query.closed_at is not None:
@@ -169,11 +242,17 @@ class QueueMachine(RuleBasedStateMachine):
     def labels_used_counts_what_stands_within_the_budget(self) -> None:
         with self.database.transaction() as session:
             project = session.get_one(Project, self.project_id)
-            stands = select(func.count()).where(
-                Annotation.project_id == self.project_id,
-                Annotation.outcome == Outcome.LABEL,
-                Annotation.counted,
-                Annotation.revoked_at.is_(None),
+            stands = (
+                select(func.count())
+                .select_from(Annotation)
+                .join(Query, Query.id == Annotation.query_id)
+                .where(
+                    Annotation.project_id == self.project_id,
+                    Annotation.outcome == Outcome.LABEL,
+                    Annotation.counted,
+                    Annotation.revoked_at.is_(None),
+                    Query.source != QuerySource.REVIEW,
+                )
             )
             assert project.labels_used == session.scalar(stands)
             assert project.labels_used <= project.budget
@@ -181,16 +260,33 @@ class QueueMachine(RuleBasedStateMachine):
     @invariant()
     def an_image_has_a_label_only_if_a_closed_query_gave_it_one(self) -> None:
         with self.database.transaction() as session:
+            standing = self._counted(session)
             for image in session.scalars(select(Image).where(Image.project_id == self.project_id)):
-                given = session.scalars(
-                    select(Annotation.class_id).where(
-                        Annotation.image_id == image.id,
-                        Annotation.outcome == Outcome.LABEL,
-                        Annotation.counted,
-                        Annotation.revoked_at.is_(None),
-                    )
-                ).all()
+                given = [known.class_id for known in standing if known.image_id == image.id and known.class_id]
                 assert image.label_class_id is None or image.label_class_id in given
+
+    @invariant()
+    def checks_ask_a_person_about_an_image_once_and_change_no_label(self) -> None:
+        with self.database.transaction() as session:
+            images = {
+                image.id: image for image in session.scalars(select(Image).where(Image.project_id == self.project_id))
+            }
+            checked = session.execute(
+                select(Annotation, Query)
+                .join(Query, Query.id == Annotation.query_id)
+                .where(Annotation.project_id == self.project_id, Query.source.in_(CHECKS))
+            ).all()
+            by_person: dict[tuple[int, int], set[int]] = {}
+            for annotation, query in checked:
+                assert not annotation.counted
+                assert (images[query.image_id].gold_class_id is not None) == (query.source is QuerySource.GOLD)
+                if annotation.is_check:
+                    by_person.setdefault((annotation.user_id, query.image_id), set()).add(query.id)
+            assert all(len(queries) == 1 for queries in by_person.values())
+            ordinary = select(Query.image_id).where(Query.project_id == self.project_id, Query.source.not_in(CHECKS))
+            known = {image.id for image in images.values() if image.gold_class_id is not None}
+            assert not known & set(session.scalars(ordinary)), "gold images are asked about as checks only"
+            assert all(images[image_id].label_class_id is None for image_id in known)
 
     @invariant()
     def a_batch_that_is_answered_leads_on(self) -> None:
@@ -202,6 +298,17 @@ class QueueMachine(RuleBasedStateMachine):
     def _round_is_open(self) -> bool:
         with self.database.transaction() as session:
             return rounds.is_open(session, self.project_id)
+
+    def _claim(self, session: Session, person: int, count: int) -> list[Ask]:
+        user_id = self.users[person]
+        before, held = self._answered_by(session, person), set(self._held(session, person))
+        asks = claiming.claim(session, self.project_id, user_id, count, LEASE)
+        assert len(asks) <= count
+        ordinary = {ask.image_id for ask in asks if ask.source not in CHECKS}
+        assert not ordinary & before, "nobody is asked about an image twice"
+        repeats = {ask.image_id for ask in asks if ask.source is QuerySource.REPEAT and ask.query_id not in held}
+        assert repeats <= before, "a repeat is of what the person labelled"
+        return asks
 
     def _held(self, session: Session, person: int) -> list[int]:
         held = select(Lease.query_id).where(Lease.project_id == self.project_id, Lease.user_id == self.users[person])
@@ -216,9 +323,9 @@ class QueueMachine(RuleBasedStateMachine):
         )
         return set(session.scalars(given))
 
-    def _counted(self, session: Session, query: Query) -> list[Annotation]:
+    def _counted(self, session: Session) -> list[Annotation]:
         given = select(Annotation).where(
-            Annotation.query_id == query.id, Annotation.counted, Annotation.revoked_at.is_(None)
+            Annotation.project_id == self.project_id, Annotation.counted, Annotation.revoked_at.is_(None)
         )
         return list(session.scalars(given))
 

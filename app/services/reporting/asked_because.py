@@ -13,11 +13,12 @@ from sqlalchemy import exists, or_, select
 from sqlalchemy.orm import Session
 
 from app.errors import NotAllowed, NotFound
-from app.records import Annotation, Class, Image, Lease, Model, Query, QuerySource, Round
+from app.records import CHECKS, Annotation, Class, Image, Lease, Model, Query, QuerySource, Round
 from app.services import projects
+from app.services.checks import SHOWN_AS_RESERVE
 from app.services.reporting.listing import Thumb
 
-_NO_NUMBERS = frozenset({"acquisition", "top", "neighbours"})
+_NO_NUMBERS = frozenset({"acquisition", "top", "neighbours", SHOWN_AS_RESERVE})
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,17 @@ class AskedBecause:
         return bool(self.top or self.neighbours)
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """What is stored with a query about why it is asked."""
+
+    source: QuerySource
+    reserve: bool
+    score: float | None
+    propensity: float | None
+    parts: Mapping[str, Any]
+
+
 def asked_because(session: Session, project_id: int, query_id: int, user_id: int) -> AskedBecause:
     """Return why a person is asked, or was asked, about an image.
 
@@ -83,19 +95,41 @@ def asked_because(session: Session, project_id: int, query_id: int, user_id: int
         raise NotFound(f"query {query_id}", "this project never asked it", "reload the labeling page")
     query, round_number, labels, model = found
     _check_own(session, query, user_id)
+    asked = _as_asked(session, query, user_id)
     return AskedBecause(
         round_number=round_number,
         rank=query.rank,
-        source=query.source,
-        reserve=query.reserve,
-        acquisition=query.parts.get("acquisition"),
-        score=query.score,
-        propensity=query.propensity,
-        parts=tuple((name, float(value)) for name, value in query.parts.items() if name not in _NO_NUMBERS),
-        top=_top(session, query.parts),
-        neighbours=_neighbours(session, query.parts),
+        source=asked.source,
+        reserve=asked.reserve,
+        acquisition=asked.parts.get("acquisition"),
+        score=asked.score,
+        propensity=asked.propensity,
+        parts=tuple((name, float(value)) for name, value in asked.parts.items() if name not in _NO_NUMBERS),
+        top=_top(session, asked.parts),
+        neighbours=_neighbours(session, asked.parts),
         ranked_by=None if model is None else _ranked_by(model, labels),
     )
+
+
+def _as_asked(session: Session, query: Query, user_id: int) -> _Asked:
+    """Return what the card tells: until it is answered, a check looks as its image did when a ranking asked for it."""
+    told = _Asked(query.source, query.reserve, query.score, query.propensity, query.parts)
+    if query.source not in CHECKS:
+        return told
+    given = exists().where(Annotation.query_id == query.id, Annotation.user_id == user_id, Annotation.is_check)
+    if session.scalar(select(given)):
+        return told
+    reserve = bool(query.parts.get(SHOWN_AS_RESERVE))
+    ranked = (QuerySource.SEED, QuerySource.ACQUISITION, QuerySource.RANDOM)
+    before = session.scalar(
+        select(Query)
+        .where(Query.image_id == query.image_id, Query.source.in_(ranked))
+        .order_by(Query.id.desc())
+        .limit(1)
+    )
+    if before is None:
+        return _Asked(QuerySource.RANDOM, reserve, None, None, {"acquisition": "random"})
+    return _Asked(before.source, reserve, before.score, before.propensity, before.parts)
 
 
 def _check_own(session: Session, query: Query, user_id: int) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
 from app.recipes import PSEUDO_LABELERS
-from app.records import Annotation, Image, Outcome, Project, PseudoLabel, Query, Round, RoundState
+from app.records import Annotation, Image, Outcome, Project, PseudoLabel, Query, QuerySource, Round, RoundState
 from app.records.ledger import HUMAN_LABEL
 from app.services.queue import drawn_by_chance, standing
 from app.services.reporting.agreement import Agreement
@@ -141,6 +141,7 @@ def _agreements(session: Session, project_id: int) -> tuple[Agreement, Agreement
         Annotation.outcome == Outcome.LABEL,
         *standing(),
         Query.id == Annotation.query_id,
+        Query.source != QuerySource.REVIEW,
         ~drawn_by_chance(),
     )
     compared = (

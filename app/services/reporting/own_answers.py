@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.records import Annotation, Class, Outcome, UnusableReason
 from app.services.claiming import Ask, asks_of
-from app.services.queue import standing
+from app.services.labeling import own_standing
 
 PAGE_SIZE = 20
 
@@ -41,7 +41,7 @@ def own_answers(session: Session, project_id: int, user_id: int, before: int | N
     wanted = (
         select(Annotation, Class.name)
         .join(Class, Class.id == Annotation.class_id, isouter=True)
-        .where(Annotation.project_id == project_id, Annotation.user_id == user_id, *standing())
+        .where(Annotation.project_id == project_id, Annotation.user_id == user_id, *own_standing())
         .order_by(Annotation.id.desc())
         .limit(PAGE_SIZE + 1)
     )

@@ -14,9 +14,11 @@ from sqlalchemy.orm import Session
 
 from app.errors import NotFound
 from app.records import (
+    CHECKS,
     Annotation,
     Class,
     Image,
+    LabelRule,
     Model,
     Outcome,
     Query,
@@ -70,6 +72,15 @@ class Given:
 
 
 @dataclass(frozen=True)
+class LabelNow:
+    """The label that an image has now: by what rule it was made, and how certain it is."""
+
+    class_name: str
+    rule: LabelRule | None
+    certainty: float | None
+
+
+@dataclass(frozen=True)
 class QueryRow:
     """One image asked about; ``top`` are the network's likeliest classes with their probabilities.
 
@@ -85,6 +96,7 @@ class QueryRow:
     top: tuple[tuple[str, float], ...]
     answers: tuple[Given, ...]
     closed: bool
+    label: LabelNow | None
     models: tuple[ToldEntry, ...]
 
 
@@ -156,18 +168,18 @@ def _queries(
     session: Session, this: Round, wanted: QueryFilter, names: Mapping[int, str]
 ) -> tuple[tuple[QueryRow, ...], int | None]:
     rows = session.execute(
-        select(Query, Image.width, Image.height)
+        select(Query, Image)
         .join(Image, Image.id == Query.image_id)
-        .where(Query.round_id == this.id, Query.rank > wanted.after, *_conditions(wanted))
+        .where(Query.round_id == this.id, Query.rank > wanted.after, Query.source.not_in(CHECKS), *_conditions(wanted))
         .order_by(Query.rank)
         .limit(QUERIES_SHOWN + 1)
     ).all()
     shown = rows[:QUERIES_SHOWN]
-    answers = _answers(session, [query.id for query, _, _ in shown], names)
-    models = past_entries(session, [query.image_id for query, _, _ in shown], names)
+    answers = _answers(session, [query.id for query, _ in shown], names)
+    models = past_entries(session, [query.image_id for query, _ in shown], names)
     listed = tuple(
         QueryRow(
-            thumb=Thumb(query.image_id, width, height),
+            thumb=Thumb(query.image_id, image.width, image.height),
             rank=query.rank,
             source=query.source,
             reserve=query.reserve,
@@ -176,11 +188,19 @@ def _queries(
             top=_top(query.parts, names),
             answers=answers.get(query.id, ()),
             closed=query.closed_at is not None,
+            label=_label(image, names),
             models=models.get(query.image_id, ()),
         )
-        for query, width, height in shown
+        for query, image in shown
     )
     return listed, listed[-1].rank if len(rows) > QUERIES_SHOWN else None
+
+
+def _label(image: Image, names: Mapping[int, str]) -> LabelNow | None:
+    if image.label_class_id is None:
+        return None
+    name = names.get(image.label_class_id, str(image.label_class_id))
+    return LabelNow(name, image.label_rule, image.label_certainty)
 
 
 def _conditions(wanted: QueryFilter) -> list[ColumnElement[bool]]:
