@@ -33,7 +33,7 @@ from app.pages import (
     sign_in,
 )
 from app.pages.closing import Closing
-from app.pages.guards import SecurityHeaders
+from app.pages.guards import SecurityHeaders, ServerTiming
 from app.pages.limits import BodyLimit, Tries
 from app.pages.sessions import Visits
 from app.pages.shell import Wiring, check_form_token, current_admin, current_person
@@ -65,6 +65,7 @@ def create_app(settings: Settings) -> FastAPI:
         BodyLimit, upload_bytes=settings.upload_megabytes * MEGABYTE, uploads=new_project.PATHS_THAT_TAKE_ARCHIVES
     )
     app.add_middleware(SecurityHeaders)
+    app.add_middleware(ServerTiming)
     errors.install(app)
 
     app.mount("/static", Static(directory=STATIC), name="static")
