@@ -33,6 +33,7 @@ from app.pages import (
     sign_in,
 )
 from app.pages.closing import Closing
+from app.pages.fan_out import FanOut
 from app.pages.guards import SecurityHeaders, ServerTiming
 from app.pages.limits import BodyLimit, Tries
 from app.pages.sessions import Visits
@@ -98,6 +99,7 @@ def _wire(settings: Settings) -> Wiring:
         database=Database(settings.database_url, bus.deliver),
         storage=Storage(settings.storage),
         bus=bus,
+        fan_out=FanOut(bus.listen),
         visits=Visits(settings.signing_key, settings.session_days, settings.secure_cookies),
         templates=make_templates(),
         tries=Tries(),

@@ -170,6 +170,7 @@ def claim(wired: Wired, person: SignedIn, project_id: ProjectId, body: ClaimBody
     with wired.database.transaction() as session:
         asks = claiming.claim(session, project_id, person.id, body.count, lease_seconds)
         session.commit()
+    with wired.database.reading() as session:
         return Claimed(
             queries=[_shown_query(ask) for ask in asks],
             lease_seconds=lease_seconds,
@@ -215,8 +216,9 @@ def answer(wired: Wired, person: SignedIn, project_id: ProjectId, body: AnswerBo
     with wired.database.transaction() as session:
         answered = labeling.answer(session, given)
         session.commit()
-        if answered.refusal is not None:
-            raise answered.refusal
+    if answered.refusal is not None:
+        raise answered.refusal
+    with wired.database.reading() as session:
         progress = labeling_progress.progress(session, project_id, person.id)
     return Kept(answered.annotation_id, answered.replay, progress)
 

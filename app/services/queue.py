@@ -7,13 +7,29 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from typing import Any
 
-from sqlalchemy import ColumnElement, and_, delete, exists, func, or_, select, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Select,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    func,
+    null,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.orm import Session
 
 from app.records import Annotation, Image, Lease, Outcome, PseudoLabel, Query, QuerySource
 from app.records.ledger import HUMAN_LABEL, UNSURE, UNUSABLE
-from app.services.clock import now
 from app.services.locks import lock_query
 
 
@@ -46,6 +62,23 @@ def open_elsewhere(session: Session, query: Query) -> int | None:
     return session.scalar(other)
 
 
+@dataclass(frozen=True)
+class _Found:
+    """What a query's state follows from, read in one statement.
+
+    Attributes:
+        held: leases on the query.
+        has_entry: a label that a model gave to its image stands.
+        at: the time by the database's clock.
+        answers: query, outcome and class of each answer to its image that stands, in their order.
+    """
+
+    held: int
+    has_entry: bool
+    at: datetime
+    answers: list[tuple[int, Outcome, int | None]]
+
+
 def settle(session: Session, query: Query) -> None:
     """Recompute what a locked query still wants from its answers and leases, and its image's label.
 
@@ -54,26 +87,28 @@ def settle(session: Session, query: Query) -> None:
     took theirs back, stays closed while a later query asks about its image.
     """
     session.flush()
-    of_image = session.execute(
-        select(Annotation.query_id, Annotation.outcome).where(Annotation.image_id == query.image_id, *standing())
-    ).all()
-    answers = Counter(outcome for query_id, outcome in of_image if query_id == query.id)
-    unusable = any(outcome is Outcome.UNUSABLE for _, outcome in of_image)
+    found = _look_up(session, query)
+    answers = Counter(outcome for query_id, outcome, _ in found.answers if query_id == query.id)
+    outcomes = {outcome for _, outcome, _ in found.answers}
+    unusable = Outcome.UNUSABLE in outcomes
     given = answers[Outcome.LABEL] + answers[Outcome.UNSURE]
-    held = session.scalar(select(func.count()).where(Lease.query_id == query.id)) or 0
-    open_answers = max(0, query.wanted_answers - given - held)
+    open_answers = max(0, query.wanted_answers - given - found.held)
     answered = given >= query.wanted_answers or unusable
     elsewhere = query.closed_at is not None and open_elsewhere(session, query) is not None
-    if answered or elsewhere or (query.superseded_at is not None and not held):
+    if answered or elsewhere or (query.superseded_at is not None and not found.held):
         query.open_answers = 0
-        query.closed_at = query.closed_at or now(session)
-        session.execute(delete(Lease).where(Lease.query_id == query.id))
+        query.closed_at = query.closed_at or found.at
+        if found.held:
+            session.execute(delete(Lease).where(Lease.query_id == query.id))
     else:
         query.closed_at = None
         query.open_answers = 0 if query.superseded_at is not None else open_answers
-    unsure = any(outcome is Outcome.UNSURE for _, outcome in of_image)
     settled = query.closed_at is not None and not elsewhere
-    _resolve(session, query, unusable=unusable, unsure=unsure, settled=settled)
+    labels = [class_id for _, outcome, class_id in found.answers if outcome is Outcome.LABEL] if settled else []
+    label = Counter(labels).most_common(1)[0][0] if labels else None  # the earliest among equals
+    if found.has_entry:
+        _end_entry(session, query.image_id, label, unusable=unusable, unsure=Outcome.UNSURE in outcomes)
+    _write_label(session, query.image_id, label, unusable=unusable)
     session.flush()
 
 
@@ -107,29 +142,42 @@ def supersede(session: Session, project_id: int) -> None:
     session.expire_all()
 
 
-def _resolve(session: Session, query: Query, *, unusable: bool, unsure: bool, settled: bool) -> None:
-    """Write the image's label once nobody is asked about it: the class most people gave, the earliest among equals.
+def _look_up(session: Session, query: Query) -> _Found:
+    rows = session.execute(_found_statement(), {"query": query.id}).all()
+    held_now, entry_stands, at = rows[0][:3]  # there is one row without an annotation if there is none
+    return _Found(held_now, entry_stands, at, [(row[3], row[4], row[5]) for row in rows if row[3] is not None])
 
-    Whatever people decided ends the label that a model gave; taking it back leaves the image to the next round.
-    """
-    image = session.get(Image, query.image_id, with_for_update={"key_share": True}, populate_existing=True)
-    if image is None:
-        raise RuntimeError(f"query {query.id} asks about an image that is gone")
-    given = session.scalars(
-        select(Annotation.class_id)
-        .where(Annotation.image_id == image.id, Annotation.outcome == Outcome.LABEL, *standing())
+
+@cache
+def _found_statement() -> Select[Any]:
+    held = select(func.count()).where(Lease.query_id == Query.id).scalar_subquery()
+    has_entry = exists().where(PseudoLabel.image_id == Query.image_id, PseudoLabel.superseded_at.is_(None))
+    return (
+        select(held, has_entry, func.now(), Annotation.query_id, Annotation.outcome, Annotation.class_id)
+        .select_from(Query)
+        .outerjoin(Annotation, and_(Annotation.image_id == Query.image_id, *standing()))
+        .where(Query.id == bindparam("query", type_=BigInteger))
         .order_by(Annotation.id)
-    ).all()
-    label = Counter(given).most_common(1)[0][0] if given and settled else None
+    )
+
+
+def _end_entry(session: Session, image_id: int, label: int | None, *, unusable: bool, unsure: bool) -> None:
+    """End the label that a model gave once people decided anything; taking that back leaves it to the next round."""
     decided = HUMAN_LABEL if label is not None else UNUSABLE if unusable else UNSURE if unsure else None
     if decided is not None:
         session.execute(
             update(PseudoLabel)
-            .where(PseudoLabel.image_id == image.id, PseudoLabel.superseded_at.is_(None))
+            .where(PseudoLabel.image_id == image_id, PseudoLabel.superseded_at.is_(None))
             .values(superseded_at=func.now(), superseded_reason=decided)
         )
-    image.label_class_id, image.has_human_label = label, label is not None
-    if unusable:
-        image.unusable_at = image.unusable_at or now(session)
-    else:
-        image.unusable_at = None
+
+
+def _write_label(session: Session, image_id: int, label: int | None, *, unusable: bool) -> None:
+    """Write what people decided about an image, unless it stands there already."""
+    unusable_at = func.coalesce(Image.unusable_at, func.now()) if unusable else null()
+    differs = Image.label_class_id.is_distinct_from(label) | Image.unusable_at.is_distinct_from(unusable_at)
+    session.execute(
+        update(Image)
+        .where(Image.id == image_id, differs)
+        .values(label_class_id=label, has_human_label=label is not None, unusable_at=unusable_at)
+    )
