@@ -39,6 +39,7 @@ class Seen:
     presses: int = 0
     idle: int = 0
     heard: int = 0
+    seconds: float = 0.0  # from the first press to the last confirmed answer
 
     def note(self, what: str, began: float, response: httpx.Response) -> None:
         """Keep how long a request took, here and, as the server says itself, there."""
@@ -167,7 +168,7 @@ class Person:
         return None if response.is_error else response.json()
 
 
-async def label_together(people: list[Person], seconds: float) -> None:
+async def label_together(people: list[Person], seconds: float, seen: Seen) -> None:
     """Let all label at the same time, their presses spread evenly over each second."""
     for person in people:
         await person.open_page()
@@ -175,3 +176,4 @@ async def label_together(people: list[Person], seconds: float) -> None:
     await asyncio.gather(
         *(person.label(begins_at + number / len(people), seconds) for number, person in enumerate(people))
     )
+    seen.seconds = asyncio.get_running_loop().time() - begins_at

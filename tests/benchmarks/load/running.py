@@ -56,11 +56,15 @@ class Cores:
 
     def shares(self) -> dict[str, float]:
         """Return the share of one core by part, this process as ``generator``."""
-        seconds = time.monotonic() - self._began
-        after = self._now()
+        seconds, after = self.seconds, self._now()
         return {
             f"cpu_{name}": round((after[name] - self._before.get(name, 0.0)) / seconds, 3) for name in sorted(after)
         }
+
+    @property
+    def seconds(self) -> float:
+        """How long this is open."""
+        return time.monotonic() - self._began
 
     def _now(self) -> dict[str, float]:
         own = psutil.Process().cpu_times()

@@ -52,7 +52,7 @@ def measure(load: Load, images: int) -> dict[str, float]:
             _train(database, settings, filled.project_id)
             cores, seen = Cores(settings), Seen()
             asyncio.run(_label(settings, filled, load, seen))
-            shares = cores.shares()
+            shares, seconds = cores.shares(), cores.seconds
             state = _stage(database, filled.project_id)
         account = settle_accounts(database, filled.project_id, seen.answered)
     for error in [*seen.errors[:10], *account.wrong]:
@@ -62,7 +62,7 @@ def measure(load: Load, images: int) -> dict[str, float]:
     return {
         "answer_p95_ms": _quantile(seen.server["answer"], 95),
         "next_p95_ms": _quantile(seen.server["next"], 95),
-        "answers_per_second": round(len(seen.answered) / load.seconds, 2),
+        "answers_per_second": round(len(seen.answered) / max(load.seconds, seen.seconds), 2),
         "errors": len(seen.errors),
         "duplicates": account.duplicates + shared,
         "idle": seen.idle,
@@ -72,6 +72,7 @@ def measure(load: Load, images: int) -> dict[str, float]:
         "trained_to_the_end": float(state == "fitting"),
         **_times(seen),
         **shares,
+        "web_cpu_ms_per_answer": round(1000 * shares["cpu_web"] * seconds / len(seen.answered), 2),
     }
 
 
@@ -111,7 +112,7 @@ async def _label(settings: Settings, filled: Filled, load: Load, seen: Seen) -> 
         Person(number, client, filled.project_id, filled.class_ids, seen) for number, client in enumerate(clients)
     ]
     gc.freeze()  # what was filled is not looked through again while times are taken
-    await label_together(people, load.seconds)
+    await label_together(people, load.seconds, seen)
     for client in clients:
         await client.aclose()
 
