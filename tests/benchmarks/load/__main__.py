@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.benchmarks.load import label_studio
-from tests.benchmarks.load.scene import Load, measure
+from tests.benchmarks.load.scene import Load, growth, measure
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         grown = measure(load, given.more_images)
         _show(f"{given.people} people, {given.more_images:,} images", grown)
         figures |= {f"more_images_{name}": value for name, value in grown.items()}
-        figures["next_growth"] = round(grown["next_p95_ms"] / figures["next_p95_ms"], 3)
+        figures["next_growth"] = growth(figures, grown)
     if given.label_studio:
         theirs = label_studio.measure(given.label_studio, given.people, given.seconds, given.images)
         theirs |= label_studio.ratios(figures, theirs)

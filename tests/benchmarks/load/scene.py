@@ -76,6 +76,11 @@ def measure(load: Load, images: int) -> dict[str, float]:
     }
 
 
+def growth(figures: dict[str, float], grown: dict[str, float]) -> float:
+    """Return how many times longer the next query takes with more images."""
+    return round(grown["next_p95_ms"] / figures["next_p95_ms"], 3)
+
+
 def _train(database: Database, settings: Settings, project_id: int) -> None:
     """Have a round run now, as an admin may, and return when its network fits."""
     bus = Bus(str(settings.redis_url))
