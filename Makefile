@@ -7,7 +7,7 @@ CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || comman
 export CHROMIUM
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint format bench chromium lock clean
+.PHONY: help install run test lint format bench bench-load chromium lock clean
 
 help: ## print this menu
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,6 +37,9 @@ format: install ## put the code into shape
 
 bench: install ## measure speed, each figure beside its baseline
 	$(BIN)/python -m tests.benchmarks
+
+bench-load: install ## fifty people label while a round trains: how long answers and next images take
+	$(BIN)/python -m tests.benchmarks.load $(if $(LABEL_STUDIO),--label-studio $(LABEL_STUDIO))
 
 chromium: # the browser tests need one; Debian's is installed when none is found
 	@if [ -z "$(CHROMIUM)" ]; then \

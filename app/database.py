@@ -6,18 +6,25 @@ messages that services buffered are handed to the courier. What the tables are i
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import MetaData, create_engine, event
+from sqlalchemy import Engine, MetaData, create_engine, event
+from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from app.outbox import Courier, Message, take_messages
 
 if TYPE_CHECKING:
     from alembic.config import Config
+
+PING_AFTER_SECONDS = 1.0
+_RESTED_SINCE = "rested since"
 
 MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 
@@ -50,8 +57,8 @@ class Database:
     """
 
     def __init__(self, url: str, courier: Courier = discard, connections: int = 20) -> None:
-        # pre-ping: a connection that a restarted server has cut is replaced instead of failing one request
-        self.engine = create_engine(url, pool_pre_ping=True, pool_size=connections, max_overflow=connections)
+        self.engine = create_engine(url, pool_size=connections, max_overflow=connections)
+        _ping_after_rest(self.engine)
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
         event.listen(self._sessions, "after_commit", lambda session: courier(take_messages(session)))
         event.listen(self._sessions, "after_rollback", take_messages)
@@ -62,9 +69,49 @@ class Database:
         with self._sessions() as session:
             yield session
 
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """Open a session whose statements are no transaction: for a page that reads with one.
+
+        It saves two round trips, which is two thirds of such a page. Each statement sees the data of its own moment.
+        """
+        with self._sessions() as session:
+            session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
+            yield session
+
+    @contextmanager
+    def unchanging(self) -> Iterator[Session]:
+        """Open a session that only reads and whose statements all see the data of the first one's moment."""
+        with self._sessions() as session:
+            session.connection(execution_options={"isolation_level": "REPEATABLE READ", "postgresql_readonly": True})
+            yield session
+
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
+
+
+def _ping_after_rest(engine: Engine) -> None:
+    """Replace a connection that a restarted server has cut, instead of failing one request.
+
+    SQLAlchemy's own pre-ping asks at every use, three times for an answer; here only a connection that has rested is
+    asked, since one that fails in use has the whole pool replaced.
+    """
+
+    @event.listens_for(engine, "checkin")
+    def note(_connection: object, record: ConnectionPoolEntry) -> None:
+        record.info[_RESTED_SINCE] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def ping(connection: Any, record: ConnectionPoolEntry, _proxy: object) -> None:
+        if time.monotonic() - record.info.get(_RESTED_SINCE, math.inf) < PING_AFTER_SECONDS:
+            return
+        try:
+            alive = engine.dialect.do_ping(connection)
+        except engine.dialect.loaded_dbapi.Error as error:
+            raise InvalidatePoolError("the server has cut this connection") from error
+        if not alive:
+            raise InvalidatePoolError("the server has cut this connection")
 
 
 def alembic_config(url: str) -> Config:

@@ -10,7 +10,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -106,7 +106,7 @@ class Bus:
             return []
         return [WorkerSeen(**json.loads(value)) for value in values if value]
 
-    async def listen(self, project_id: int) -> AsyncIterator[str]:
+    async def listen(self, project_id: int) -> AsyncGenerator[str]:
         """Yield a project's events as JSON, and "" now and then so that a gone listener is noticed."""
         while True:
             try:

@@ -38,7 +38,8 @@ from app.pages import (
     sign_in,
 )
 from app.pages.closing import Closing
-from app.pages.guards import SecurityHeaders
+from app.pages.fan_out import FanOut
+from app.pages.guards import SecurityHeaders, ServerTiming
 from app.pages.limits import BodyLimit, Tries
 from app.pages.sessions import Visits
 from app.pages.shell import Wiring, check_form_token, current_admin, current_person
@@ -70,6 +71,7 @@ def create_app(settings: Settings) -> FastAPI:
         BodyLimit, upload_bytes=settings.upload_megabytes * MEGABYTE, uploads=new_project.PATHS_THAT_TAKE_ARCHIVES
     )
     app.add_middleware(SecurityHeaders)
+    app.add_middleware(ServerTiming)
     errors.install(app)
 
     app.mount("/static", Static(directory=STATIC), name="static")
@@ -104,6 +106,7 @@ def _wire(settings: Settings) -> Wiring:
         database=Database(settings.database_url, bus.deliver),
         storage=Storage(settings.storage),
         bus=bus,
+        fan_out=FanOut(bus.listen),
         visits=Visits(settings.signing_key, settings.session_days, settings.secure_cookies),
         templates=make_templates(),
         tries=Tries(),

@@ -21,6 +21,8 @@ from typing import IO
 
 PR_SET_PDEATHSIG = 1
 POLL_SECONDS = 0.02
+LOW_PRIORITY = 10
+AUTOGROUP = Path("/proc/self/autogroup")
 
 # loaded here and not in the child: between fork and exec nothing may take a lock that another thread held
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
@@ -66,6 +68,18 @@ def is_held(path: Path) -> bool:
         return not lock.try_shared()
     finally:
         lock.close()
+
+
+def give_way() -> None:
+    """Let other processes go first from now on, in this thread and those that it starts.
+
+    Where Linux divides the cores among sessions before it looks at niceness (autogroups), a session that is this
+    process's own, as those of ``spawn`` are, gives way too.
+    """
+    os.setpriority(os.PRIO_PROCESS, 0, max(LOW_PRIORITY, os.getpriority(os.PRIO_PROCESS, 0)))
+    if os.getsid(0) == os.getpid():
+        with suppress(OSError):  # there are none, or this is a container that may not write there
+            AUTOGROUP.write_text(str(LOW_PRIORITY))
 
 
 def wait_for(condition: Callable[[], bool], seconds: float) -> bool:

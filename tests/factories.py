@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from uuid import uuid4
 
 from PIL import Image as Picture
-from sqlalchemy import func, select
+from sqlalchemy import func, insert, literal, select
 from sqlalchemy.orm import Session
 
 from app.recipes import parse_recipe
@@ -94,6 +94,26 @@ def make_project(
     project.state = state
     session.flush()
     return project
+
+
+def add_image_rows(session: Session, project: Project, count: int) -> None:
+    """Add many images to a project's pool, as rows that the database makes; they have no blobs."""
+    first = project.image_count
+    numbers = func.generate_series(first, first + count - 1).column_valued("row")
+    names = ["project_id", "row", "content_hash", "name", "width", "height", "grey", "split"]
+    values = select(
+        literal(project.id),
+        numbers,
+        func.lpad(numbers.cast(Image.name.type), 64, "0"),
+        literal(""),
+        literal(8),
+        literal(8),
+        literal(True),
+        literal(Split.POOL, Image.split.type),
+    )
+    session.execute(insert(Image).from_select(names, values))
+    project.image_count = first + count
+    session.flush()
 
 
 def classes_of(session: Session, project: Project) -> list[Class]:

@@ -19,6 +19,7 @@ from celery.signals import worker_init, worker_ready, worker_shutting_down
 from app.database import Database
 from app.errors import BadInput
 from app.events import HEARTBEAT_SECONDS, Bus, WorkerSeen, broker_options, celery_url
+from app.processes import give_way
 from app.settings import Settings, load_settings
 from app.storage import Storage
 
@@ -88,6 +89,7 @@ app = _application()
 
 @worker_init.connect
 def _look_at_device(**_signal: Any) -> None:
+    give_way()  # people who label beside a fit would wait for it, with as many cores as there are
     seen = _seen()  # imports torch before the first task comes
     threading.Thread(target=_beat_for_ever, args=(seen,), name="sign of life", daemon=True).start()
 

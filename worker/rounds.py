@@ -20,7 +20,7 @@ from sqlalchemy.exc import OperationalError
 from app.database import Database
 from app.errors import QuerentError
 from app.recipes import Recipe, parse_recipe
-from app.records import Image, QuerySource
+from app.records import Image, QuerySource, Round
 from app.services import projects, rounds, snapshots, weighing
 from app.services.ledger import Entries, Proposal
 from app.services.locks import lock_project
@@ -102,16 +102,26 @@ class RoundRunner:
 
     def _begin(self, project_id: int) -> _Work | None:
         with self._database.transaction() as session:
-            project = lock_project(session, project_id)
-            begun = rounds.begin(session, project)
-            if begun is None:
-                session.commit()  # a round that was cut off too often has just been ended
-                return None
+            begun = rounds.begin(session, lock_project(session, project_id))
+            session.commit()  # also if there is none: a round that was cut off too often has just been ended
+        work = None if begun is None else self._read(project_id, begun)
+        if work is None:
+            return None
+        with self._database.transaction() as session:
+            lock_project(session, project_id)
+            is_ours = rounds.keep_snapshot(session, work.round_id, work.attempt, work.rows)
+            session.commit()
+        return work if is_ours else None
+
+    def _read(self, project_id: int, begun: Round) -> _Work:
+        """Read everything as it is at one moment, without a lock: with a million images people would wait seconds."""
+        with self._database.unchanging() as session:
+            project = projects.get(session, project_id)
             recipe = parse_recipe(project.recipe)
             class_ids = [known.id for known in projects.classes_of(session, project_id)]
             channels = channels_of(session, project_id)
             parent = rounds.latest_model(session, project_id)
-            work = _Work(
+            return _Work(
                 round_id=begun.id,
                 attempt=begun.attempt,
                 project_id=project_id,
@@ -125,9 +135,6 @@ class RoundRunner:
                 parent_id=None if parent is None else parent.id,
                 parent_hash=None if parent is None else parent.weights_hash,
             )
-            begun.labels = len(work.rows.labelled)
-            session.commit()
-        return work
 
     def _learn(self, work: _Work) -> RoundResult:
         reporter = _Reporter(self._database, work)

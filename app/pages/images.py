@@ -28,7 +28,7 @@ def image_bytes(
     wired: Wired, image_id: ImageId, size: Side = None, if_none_match: Annotated[str | None, Header()] = None
 ) -> Response:
     """Return an image, or a thumbnail of at most ``size`` pixels a side; images never change, so keep them for ever."""
-    with wired.database.transaction() as session:
+    with wired.database.reading() as session:
         blob = image_blob(session, image_id)
     tag = f'"{blob[:32]}{"" if size is None else f"-{size}"}"'
     headers = {"ETag": tag, "Cache-Control": "private, max-age=31536000, immutable"}

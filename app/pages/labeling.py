@@ -200,6 +200,7 @@ def claim(wired: Wired, person: SignedIn, project_id: ProjectId, body: ClaimBody
     with wired.database.transaction() as session:
         asks = claiming.claim(session, project_id, person.id, body.count, lease_seconds)
         session.commit()
+    with wired.database.reading() as session:
         return Claimed(
             queries=[shown_query(ask) for ask in asks],
             lease_seconds=lease_seconds,
@@ -233,8 +234,9 @@ def answer(wired: Wired, person: SignedIn, project_id: ProjectId, body: AnswerBo
     with wired.database.transaction() as session:
         answered = labeling.answer(session, _answer(project_id, person.id, body))
         session.commit()
-        if answered.refusal is not None:
-            raise answered.refusal
+    if answered.refusal is not None:
+        raise answered.refusal
+    with wired.database.reading() as session:
         progress = labeling_progress.progress(session, project_id, person.id)
         told = feedback(session, projects.get(session, project_id), answered.annotation_id)
     return Kept(answered.annotation_id, answered.replay, progress, told)

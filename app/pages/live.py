@@ -34,7 +34,7 @@ async def events(wired: Wired, project_id: int = Depends(_existing)) -> Streamin
 
 async def _stream(wired: Wiring, project_id: int) -> AsyncIterator[str]:
     yield f"retry: {RETRY_MILLISECONDS}\n\n"
-    heard: Any = wired.bus.listen(project_id)
+    heard: Any = wired.fan_out.listen(project_id)
     ends_at = asyncio.get_running_loop().time() + LONGEST_SECONDS
     closing = asyncio.ensure_future(wired.closing.wait())
     upcoming = asyncio.ensure_future(anext(heard))
@@ -43,7 +43,10 @@ async def _stream(wired: Wiring, project_id: int) -> AsyncIterator[str]:
             await asyncio.wait({closing, upcoming}, return_when=asyncio.FIRST_COMPLETED)
             if closing.done():
                 break
-            text = upcoming.result()
+            try:
+                text = upcoming.result()
+            except StopAsyncIteration:
+                break
             upcoming = asyncio.ensure_future(anext(heard))
             yield f"data: {text}\n\n" if text else ": alive\n\n"
     finally:

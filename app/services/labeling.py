@@ -7,10 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import cache
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, delete, or_, select
+from sqlalchemy import (
+    BigInteger,
+    BindParameter,
+    ColumnElement,
+    Select,
+    Uuid,
+    bindparam,
+    delete,
+    exists,
+    or_,
+    select,
+)
 from sqlalchemy.orm import Session
 
 from app.errors import (
@@ -82,6 +95,24 @@ class Answered:
         return self.refusal is None
 
 
+@dataclass(frozen=True)
+class _Facts:
+    """What is known when an answer comes, read in one statement: answers wait for each other meanwhile.
+
+    Attributes:
+        known_id: the annotation of this very answer, if it was sent before.
+        class_name: the name of its class, None if the project has no such class.
+        has_answered: an answer of the person to the image stands.
+        holds: the person holds the query.
+    """
+
+    known_id: int | None
+    class_name: str | None
+    class_retired_at: datetime | None
+    has_answered: bool
+    holds: bool
+
+
 def answer(session: Session, given: Answer) -> Answered:
     """Keep an answer; the same ``client_id`` twice is one annotation.
 
@@ -97,13 +128,13 @@ def answer(session: Session, given: Answer) -> Answered:
     """
     project = lock_project(session, given.project_id)
     is_member = members.check(session, project.id, given.user_id, was_enough=True)
-    known = session.scalar(select(Annotation).where(Annotation.client_id == given.client_id))
-    if known is not None:
-        return _replayed(known, given)
     query = lock_query(session, given.project_id, given.query_id)
+    facts = _look_up(session, query, given)
+    if facts.known_id is not None:
+        return _replayed(session.get_one(Annotation, facts.known_id), given)
     _check(given)
     replaced = None if given.corrects is None else _replaced(session, query, given)
-    refusal = _left(is_member) or _retired(session, given) or _refusal(session, project, query, given, replaced)
+    refusal = _left(is_member) or _retired(facts, given) or _refusal(project, query, given, facts, replaced)
     if replaced is not None and refusal is None:
         _revoke(session, project, query, replaced)
     annotation = Annotation(
@@ -213,18 +244,46 @@ def _left(is_member: bool) -> LeftProject | None:
     return LeftProject("answer", reason, "ask an admin to add you again")
 
 
-def _retired(session: Session, given: Answer) -> ClassRetired | None:
+def _look_up(session: Session, query: Query, given: Answer) -> _Facts:
+    values = {
+        "client": given.client_id,
+        "project": given.project_id,
+        "query": query.id,
+        "image": query.image_id,
+        "person": given.user_id,
+        "class": given.class_id,
+    }
+    return _Facts(*session.execute(_facts_statement(), values).one())
+
+
+@cache
+def _facts_statement() -> Select[Any]:
+    def given(name: str) -> BindParameter[int]:
+        return bindparam(name, type_=BigInteger)
+
+    known = select(Annotation.id).where(Annotation.client_id == bindparam("client", type_=Uuid))
+    of_project = Class.id == given("class"), Class.project_id == given("project")
+    before = Annotation.image_id == given("image"), Annotation.user_id == given("person"), *standing()
+    return select(
+        known.scalar_subquery(),
+        select(Class.name).where(*of_project).scalar_subquery(),
+        select(Class.retired_at).where(*of_project).scalar_subquery(),
+        exists().where(*before),
+        exists().where(Lease.query_id == given("query"), Lease.user_id == given("person")),
+    )
+
+
+def _retired(facts: _Facts, given: Answer) -> ClassRetired | None:
     """Say that the class was retired; raise BadInput for one that the project never had."""
     if given.outcome is not Outcome.LABEL:
         return None
-    known = session.scalar(select(Class).where(Class.id == given.class_id, Class.project_id == given.project_id))
-    if known is None:
+    if facts.class_name is None:
         reason = "this project has no such class"
         raise BadInput(f"class {given.class_id}", reason, "reload the page and choose another")
-    if known.retired_at is None:
+    if facts.class_retired_at is None:
         return None
     reason = "it is not given any more; the answer was kept, not counted"
-    return ClassRetired(f"class {known.name!r}", reason, "choose another for the same image")
+    return ClassRetired(f"class {facts.class_name!r}", reason, "choose another for the same image")
 
 
 def _replaced(session: Session, query: Query, given: Answer) -> Annotation | None:
@@ -241,18 +300,14 @@ def _revoke(session: Session, project: Project, query: Query, known: Annotation)
 
 
 def _refusal(
-    session: Session, project: Project, query: Query, given: Answer, replaced: Annotation | None
+    project: Project, query: Query, given: Answer, facts: _Facts, replaced: Annotation | None
 ) -> QuerentError | None:
     """Say why an answer cannot count; otherwise make sure that the query has a place for it."""
     if replaced is None:
-        before = select(Annotation.id).where(
-            Annotation.image_id == query.image_id, Annotation.user_id == given.user_id, *standing()
-        )
-        if query.source not in FREE and session.scalar(before.limit(1)):
+        if query.source not in FREE and facts.has_answered:
             reason = "you have answered this image already; it was kept, not counted"
             return AnsweredAlready("answer", reason, "go back to that answer to change it")
-        lease = session.scalar(select(Lease.id).where(Lease.query_id == query.id, Lease.user_id == given.user_id))
-        if query.closed_at is not None or (lease is None and not query.open_answers):
+        if query.closed_at is not None or (not facts.holds and not query.open_answers):
             reason = "its image has passed to somebody else; it was kept, not counted"
             return LeaseLost("answer", reason, "go on with the next image")
     elif query.source in CHECKS:

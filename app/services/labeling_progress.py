@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from functools import cache
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import BigInteger, Select, bindparam, func, select
 from sqlalchemy.orm import Session
 
 from app.records import (
@@ -76,35 +77,57 @@ class LabelingProgress:
 
 
 def progress(session: Session, project_id: int, user_id: int) -> LabelingProgress:
-    """Return what the page shows beside the image, in four small queries."""
-    project = projects.get(session, project_id)
-    asked = session.scalar(
-        select(Round)
-        .where(Round.project_id == project_id, Round.state == RoundState.DONE)
-        .order_by(Round.number.desc())
-        .limit(1)
+    """Return what the page shows beside the image, in one statement: it is asked for with every answer.
+
+    Raises:
+        NotFound: there is no such project.
+    """
+    found = session.execute(_progress_statement(), {"project": project_id, "person": user_id}).one_or_none()
+    if found is None:
+        raise projects.unknown(project_id)
+    number, answered, size, used, budget, own_labels, version, state, stage = found
+    return LabelingProgress(
+        round_number=number,
+        batch_answered=answered,
+        batch_size=size,
+        labels_used=used,
+        budget=budget,
+        own_labels=own_labels,
+        classes_version=version,
+        stage=None if state is None else stage or {"stage": state.value},
     )
-    size = answered = 0
-    if asked is not None:
-        counts = select(func.count(), func.count(Query.closed_at)).where(Query.round_id == asked.id, ~Query.reserve)
-        size, answered = session.execute(counts).one()
+
+
+@cache
+def _progress_statement() -> Select[Any]:
+    """Build the statement of ``progress``, once: that takes as long as the database needs to answer it."""
+    project_id = bindparam("project", type_=BigInteger)
+    of_project = Round.project_id == project_id
+    done = select(Round.id, Round.number).where(of_project, Round.state == RoundState.DONE)
+    asked = done.order_by(Round.number.desc()).limit(1).cte("asked")
+    batch = (
+        select(func.count().label("size"), func.count(Query.closed_at).label("answered"))
+        .where(Query.round_id == select(asked.c.id).scalar_subquery(), ~Query.reserve)
+        .cte("batch")
+    )
     own = select(func.count()).where(
         Annotation.project_id == project_id,
-        Annotation.user_id == user_id,
+        Annotation.user_id == bindparam("person", type_=BigInteger),
         Annotation.outcome == Outcome.LABEL,
         *standing(),
     )
-    current = session.scalar(select(Round).where(Round.project_id == project_id, Round.state.in_(rounds.OPEN)))
-    return LabelingProgress(
-        round_number=0 if asked is None else asked.number,
-        batch_answered=answered,
-        batch_size=size,
-        labels_used=project.labels_used,
-        budget=project.budget,
-        own_labels=session.scalar(own) or 0,
-        classes_version=project.classes_version,
-        stage=None if current is None else (current.progress or {"stage": current.state.value}),
-    )
+    now = select(Round.state, Round.progress).where(of_project, Round.state.in_(rounds.OPEN)).cte("now")
+    return select(
+        func.coalesce(select(asked.c.number).scalar_subquery(), 0),
+        select(batch.c.answered).scalar_subquery(),
+        select(batch.c.size).scalar_subquery(),
+        Project.labels_used,
+        Project.budget,
+        own.scalar_subquery(),
+        Project.classes_version,
+        select(now.c.state).scalar_subquery(),
+        select(now.c.progress).scalar_subquery(),
+    ).where(Project.id == project_id)
 
 
 def why_nothing(session: Session, project_id: int, user_id: int) -> Nothing:

@@ -107,8 +107,13 @@ def get(session: Session, project_id: int) -> Project:
     """Return a project; raise NotFound if there is none of that id."""
     project = session.get(Project, project_id)
     if project is None:
-        raise NotFound(f"project {project_id}", "there is no such project", "choose one from the list of projects")
+        raise unknown(project_id)
     return project
+
+
+def unknown(project_id: int) -> NotFound:
+    """Return the error of an id that no project has."""
+    return NotFound(f"project {project_id}", "there is no such project", "choose one from the list of projects")
 
 
 def find(session: Session, name: str) -> Project:

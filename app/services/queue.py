@@ -7,9 +7,25 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from typing import Any
 
-from sqlalchemy import ColumnElement, and_, delete, exists, func, or_, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Select,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    func,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.orm import Session, aliased
 
 from app.records import CHECKS, Annotation, Image, Lease, Outcome, PseudoLabel, Query, QuerySource
 from app.records.ledger import DISAGREED, HUMAN_LABEL, UNSURE, UNUSABLE
@@ -65,6 +81,23 @@ def is_reviewed(session: Session, image_id: int) -> bool:
     return session.scalar(decided.limit(1)) is not None
 
 
+@dataclass(frozen=True)
+class _Found:
+    """What a query's state follows from, read in one statement.
+
+    Attributes:
+        held: leases on the query.
+        has_entry: a label that a model gave to its image stands.
+        at: the time by the database's clock.
+        answers: query and content of each answer to its image that stands, in their order.
+    """
+
+    held: int
+    has_entry: bool
+    at: datetime
+    answers: list[tuple[int, Said]]
+
+
 def settle(session: Session, query: Query) -> None:
     """Recompute what a locked query still wants from its answers and leases, and its image's label.
 
@@ -74,30 +107,26 @@ def settle(session: Session, query: Query) -> None:
     image as it is.
     """
     session.flush()
-    held = session.scalar(select(func.count()).where(Lease.query_id == query.id)) or 0
+    found = _look_up(session, query)
     if query.source in CHECKS:
-        _settle_check(session, query, is_held=held > 0)
+        _settle_check(session, query, found)
         return
-    of_image = session.execute(
-        select(Annotation.query_id, Annotation.outcome, Annotation.class_id, Query.source)
-        .join(Query, Query.id == Annotation.query_id)
-        .where(Annotation.image_id == query.image_id, *standing())
-        .order_by(Annotation.id)
-    ).all()
-    said = [Said(outcome, class_id, source is QuerySource.REVIEW) for _, outcome, class_id, source in of_image]
-    answers = Counter(outcome for query_id, outcome, _, _ in of_image if query_id == query.id)
+    said = [one for _, one in found.answers]
+    answers = Counter(one.outcome for query_id, one in found.answers if query_id == query.id)
     given = answers[Outcome.LABEL] + answers[Outcome.UNSURE]
-    open_answers = max(0, query.wanted_answers - given - held)
+    open_answers = max(0, query.wanted_answers - given - found.held)
     answered = given >= query.wanted_answers or any(one.ends_asking for one in said)
     elsewhere = query.closed_at is not None and open_elsewhere(session, query) is not None
-    if answered or elsewhere or (query.superseded_at is not None and not held):
+    if answered or elsewhere or (query.superseded_at is not None and not found.held):
         query.open_answers = 0
-        query.closed_at = query.closed_at or now(session)
-        session.execute(delete(Lease).where(Lease.query_id == query.id))
+        query.closed_at = query.closed_at or found.at
+        if found.held:
+            session.execute(delete(Lease).where(Lease.query_id == query.id))
     else:
         query.closed_at = None
         query.open_answers = 0 if query.superseded_at is not None else open_answers
-    _resolve(session, query, said, settled=query.closed_at is not None and not elsewhere)
+    settled = query.closed_at is not None and not elsewhere
+    _resolve(session, query, said, settled=settled, has_entry=found.has_entry)
     session.flush()
 
 
@@ -131,13 +160,39 @@ def supersede(session: Session, project_id: int) -> None:
     session.expire_all()
 
 
-def _settle_check(session: Session, query: Query, *, is_held: bool) -> None:
+def _look_up(session: Session, query: Query) -> _Found:
+    rows = session.execute(_found_statement(), {"query": query.id}).all()
+    held_now, entry_stands, at = rows[0][:3]  # there is one row without an annotation if there is none
+    answers = [
+        (query_id, Said(outcome, class_id, source is QuerySource.REVIEW))
+        for _, _, _, query_id, outcome, class_id, source in rows
+        if query_id is not None
+    ]
+    return _Found(held_now, entry_stands, at, answers)
+
+
+@cache
+def _found_statement() -> Select[Any]:
+    held = select(func.count()).where(Lease.query_id == Query.id).scalar_subquery()
+    has_entry = exists().where(PseudoLabel.image_id == Query.image_id, PseudoLabel.superseded_at.is_(None))
+    asked, one = aliased(Query), Annotation
+    return (
+        select(held, has_entry, func.now(), one.query_id, one.outcome, one.class_id, asked.source)
+        .select_from(Query)
+        .outerjoin(Annotation, and_(Annotation.image_id == Query.image_id, *standing()))
+        .outerjoin(asked, asked.id == Annotation.query_id)
+        .where(Query.id == bindparam("query", type_=BigInteger))
+        .order_by(Annotation.id)
+    )
+
+
+def _settle_check(session: Session, query: Query, found: _Found) -> None:
     """Close a check unless its person holds it; nobody else is asked."""
-    query.closed_at = None if is_held else query.closed_at or now(session)
+    query.closed_at = None if found.held else query.closed_at or found.at
     session.flush()
 
 
-def _resolve(session: Session, query: Query, said: Sequence[Said], *, settled: bool) -> None:
+def _resolve(session: Session, query: Query, said: Sequence[Said], *, settled: bool, has_entry: bool) -> None:
     """Write the image's label once nobody is asked about it.
 
     Whatever people decided ends the label that a model gave; taking it back leaves the image to the next round.
@@ -147,7 +202,7 @@ def _resolve(session: Session, query: Query, said: Sequence[Said], *, settled: b
         raise RuntimeError(f"query {query.id} asks about an image that is gone")
     resolved = resolve(said) if settled else Resolution()
     unusable = any(one.outcome is Outcome.UNUSABLE for one in said)
-    decided = _decided(said, resolved, unusable=unusable)
+    decided = _decided(said, resolved, unusable=unusable) if has_entry else None
     if decided is not None:
         session.execute(
             update(PseudoLabel)

@@ -38,6 +38,7 @@ from app.services.clock import now
 from app.services.ledger import Change, Proposal
 from app.services.locks import lock_project
 from app.services.queue import awaits_review, standing, supersede
+from app.services.snapshots import SnapshotRows, latest_annotation_id
 
 OPEN = (RoundState.REQUESTED, RoundState.RUNNING)
 MOST_ATTEMPTS = 3
@@ -163,8 +164,7 @@ def begin(session: Session, project: Project) -> Round | None:
     if found.attempt >= MOST_ATTEMPTS:
         _end(session, found, RoundState.FAILED, f"the worker was cut off {found.attempt} times while it ran")
         return None
-    last = select(func.max(Annotation.id)).where(Annotation.project_id == project.id)
-    found.last_annotation_id = session.scalar(last) or 0
+    found.last_annotation_id = latest_annotation_id(session, project.id)
     found.started_at = now(session)
     found.state = RoundState.RUNNING
     found.attempt += 1
@@ -173,6 +173,16 @@ def begin(session: Session, project: Project) -> Round | None:
     session.flush()
     announce(session, project.id, EventKind.ROUND, number=found.number, state=found.state.value)
     return found
+
+
+def keep_snapshot(session: Session, round_id: int, attempt: int, rows: SnapshotRows) -> bool:
+    """Write which snapshot a running round learns from; false if it is no longer this attempt's."""
+    found = _held(session, round_id, attempt)
+    if found is None:
+        return False
+    found.last_annotation_id, found.labels = rows.last_annotation_id, len(rows.labelled)
+    session.flush()
+    return True
 
 
 def report(session: Session, round_id: int, attempt: int, progress: dict[str, Any]) -> None:
@@ -321,6 +331,7 @@ def _ask(session: Session, project: Project, found: Round, result: RoundResult) 
     batch = min(result.batch_size, room - len(asked))
     reserve = min(result.batch_size, room - len(asked) - batch)
     chosen = ranking[:batch] + asked + ranking[batch : batch + reserve]
+    wanted = _answers_wanted(session, project, [ranked.image_id for ranked in chosen])
     for rank, ranked in enumerate(chosen, start=1):
         session.add(
             Query(
@@ -335,11 +346,25 @@ def _ask(session: Session, project: Project, found: Round, result: RoundResult) 
                 propensity=ranked.propensity,
                 predicted_class_id=ranked.predicted_class_id,
                 confidence=ranked.confidence,
-                wanted_answers=project.overlap,
-                open_answers=project.overlap,
+                wanted_answers=wanted[ranked.image_id],
+                open_answers=wanted[ranked.image_id],
             )
         )
     session.flush()
+
+
+def _answers_wanted(session: Session, project: Project, image_ids: Sequence[int]) -> dict[int, int]:
+    """Return how many answers each image lacks: some got one from a reserve that the new ranking has superseded.
+
+    To want as many as of the others would ask more people than the overlap says, or wait for people there are not.
+    """
+    given = (
+        select(Annotation.image_id, func.count())
+        .where(Annotation.image_id.in_(image_ids), Annotation.outcome == Outcome.LABEL, *standing())
+        .group_by(Annotation.image_id)
+    )
+    known = dict(session.execute(given).all()) if project.overlap > 1 else {}
+    return {image_id: max(1, project.overlap - known.get(image_id, 0)) for image_id in image_ids}
 
 
 def _still_open(session: Session, ranking: Sequence[RankedImage]) -> list[RankedImage]:

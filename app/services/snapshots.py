@@ -21,7 +21,7 @@ class SnapshotRows:
     ``candidates`` are the rows of the pool that may be asked about, labelled by a model or not; ``unlabelled_test`` are
     test images without a known class, which people are asked about first. ``drawn`` are the labelled rows that people
     were asked about by a uniform draw from the pool, ``pseudo`` the labels of models that stand. ``is_spent`` says that
-    the budget covers no further image.
+    the budget covers no further image. ``last_annotation_id`` is the latest answer that was there.
     """
 
     class_ids: list[int]
@@ -32,6 +32,7 @@ class SnapshotRows:
     drawn: frozenset[int]
     pseudo: Entries
     is_spent: bool
+    last_annotation_id: int
 
 
 def read_snapshot(
@@ -78,7 +79,13 @@ def read_snapshot(
         drawn=_drawn(session, project.id),
         pseudo=ledger.read_standing(session, project.id, ids) if with_ledger else Entries(),
         is_spent=project.is_spent,
+        last_annotation_id=latest_annotation_id(session, project.id),
     )
+
+
+def latest_annotation_id(session: Session, project_id: int) -> int:
+    """Return the latest answer's id, 0 if there is none; answers take turns, so all before it are there too."""
+    return session.scalar(select(func.max(Annotation.id)).where(Annotation.project_id == project_id)) or 0
 
 
 def _drawn(session: Session, project_id: int) -> frozenset[int]:

@@ -7,16 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from sqlalchemy import func, insert, literal, select, text
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app import embedded
 from app.database import Database, upgrade
-from app.records import Image, Model, Project, Split
+from app.records import Model
 from app.services import ledger
 from app.services.ledger import Entries, Proposal
 from app.settings import load_settings
-from tests.factories import classes_of, make_project, make_round
+from tests.factories import add_image_rows, classes_of, make_project, make_round
 
 IMAGES = 70_000
 ENTRIES = 60_000
@@ -37,7 +37,7 @@ def figures() -> dict[str, float]:
 
 def _measure(session: Session) -> dict[str, float]:
     project = make_project(session, images=1)
-    _more_images(session, project)
+    add_image_rows(session, project, IMAGES - 1)
     class_ids = [known.id for known in classes_of(session, project)]
     made = make_round(session, project, queries=1)
     model = Model(project_id=project.id, round_id=made.id, weights_hash="0" * 64, network={}, classes=class_ids)
@@ -66,22 +66,6 @@ def _insert_bare(session: Session, rows: range, class_ids: list[int], confidence
     unnested = "SELECT * FROM unnest(cast(:a AS bigint[]), cast(:b AS bigint[]), cast(:c AS double precision[]))"
     given = {"a": list(rows), "b": class_ids, "c": confidences}
     session.execute(text(f"INSERT INTO bare {unnested}"), given)
-
-
-def _more_images(session: Session, project: Project) -> None:
-    numbers = func.generate_series(1, IMAGES - 1).column_valued("row")
-    names = ["project_id", "row", "content_hash", "name", "width", "height", "grey", "split"]
-    values = select(
-        literal(project.id),
-        numbers,
-        func.lpad(numbers.cast(Image.name.type), 64, "0"),
-        literal(""),
-        literal(8),
-        literal(8),
-        literal(True),
-        literal(Split.POOL, Image.split.type),
-    )
-    session.execute(insert(Image).from_select(names, values))
 
 
 def _timed(act: Callable[[], object]) -> float:

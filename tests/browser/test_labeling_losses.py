@@ -7,7 +7,8 @@ import signal
 from playwright.sync_api import Dialog, Page, expect
 from sqlalchemy import func, select
 
-from app.records import Outcome, Query
+from app.records import Outcome, ProjectState, Query
+from app.services import projects
 from tests.browser.labeling import (
     HEAR,
     Open,
@@ -19,6 +20,7 @@ from tests.browser.labeling import (
     open_page,
     see,
     stage,
+    telling,
     web,
 )
 from tests.browser.web import WebServer
@@ -222,3 +224,43 @@ def test_leaving_with_answers_on_their_way_is_warned_of_and_without_is_not(stage
     until(lambda: page.evaluate("Object.keys(localStorage).length") == 0, 20, "the outbox is empty")
     page.goto("about:blank")
     assert warned == []
+
+
+def test_a_project_paused_meanwhile_takes_what_was_held_and_goes_on_later(
+    stage: Stage, open_page: Open, web: WebServer
+) -> None:
+    scene = stage(queries=20)
+    page = open_page(scene)
+    given = label_and_note(scene, page, "12")
+    scene.saved(2)
+    held = scene.leases()
+    assert held > 2
+    with telling(web) as told, told.transaction() as session:
+        projects.set_state(session, scene.project_id, ProjectState.PAUSED)
+        session.commit()
+    given += label_and_note(scene, page, "3" * held, given[-1][0])
+    expect(page.locator(".stage")).to_contain_text("The project is paused.")
+    nothing_is_lost(scene, given)
+    with telling(web) as told, told.transaction() as session:
+        projects.set_state(session, scene.project_id, ProjectState.RUNNING)
+        session.commit()
+    given += label_and_note(scene, page, "4", given[-1][0])
+    nothing_is_lost(scene, given)
+
+
+def test_a_budget_lowered_meanwhile_is_told_and_the_answer_is_kept(stage: Stage, open_page: Open) -> None:
+    scene = stage(queries=6)
+    page = open_page(scene)
+    given = label_and_note(scene, page, "1")
+    scene.saved(1)
+    until(lambda: scene.leases() >= 3, 20, "the next images are held")
+    with scene.database.transaction() as session:
+        projects.set_budget(session, scene.project_id, 1)
+        session.commit()
+    see(page, given[0][0])
+    page.keyboard.press("2")
+    expect(page.locator("#notice")).to_contain_text("all labels of the budget are given")
+    expect(page.locator(".stage")).to_contain_text("The budget is spent: all 1 labels are given.")
+    assert scene.answers() == given
+    late = [known for known in scene.annotations(standing=False) if not known.counted]
+    assert [known.class_id for known in late] == [scene.class_ids["2"]], "what was said is kept"

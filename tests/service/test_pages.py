@@ -187,3 +187,9 @@ def test_a_project_without_test_images_says_what_to_do(web: Web) -> None:
         project_id = make_project(session, 10).id
         session.commit()
     assert "Hold some out" in web.annotator().get(f"/projects/{project_id}").text
+
+
+@pytest.mark.parametrize("path", ["/sign-in", "/no-such-page", "/healthz"])
+def test_every_response_says_how_long_it_took(web: Web, path: str) -> None:
+    [told] = web.client().get(path).headers.get_list("server-timing")
+    assert re.fullmatch(r"app;dur=\d+\.\d\d", told)

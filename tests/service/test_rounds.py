@@ -5,7 +5,7 @@ from __future__ import annotations
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.database import Database
@@ -260,3 +260,26 @@ def test_a_project_deleted_while_its_round_runs_takes_the_round_with_it(database
         session.expunge_all()
         assert not rounds.finish(session, round_id, attempt, RoundResult([], 3, {}))
         assert not rounds.fail(session, round_id, attempt, "too late")
+
+
+def test_an_image_that_lacks_an_answer_or_two_is_asked_about_no_more_often(database: Database) -> None:
+    """With as many people as the overlap, wanting all answers anew would wait for ever for one who has answered."""
+    with database.transaction() as session:
+        project = make_project(session, 2, overlap=3)
+        make_round(session, project, queries=1, reserve=1)
+        class_id = classes_of(session, project)[0].id
+        users = [make_user(session).id for _ in range(3)]
+        rounds.request_by_admin(session, project.id)
+        begun = begin(session, project)
+        label_all(session, project, users[0], class_id)
+        assert finish(session, project, begun, 2)
+        assert list(session.scalars(select(Query.wanted_answers).where(Query.round_id == begun.id))) == [2, 2]
+        for user_id in users:
+            label_all(session, project, user_id, class_id)
+        labelled = select(func.count()).where(Image.project_id == project.id, Image.has_human_label)
+        assert session.scalar(labelled) == 2
+
+
+def label_all(session: Session, project: Project, user_id: int, class_id: int) -> None:
+    for ask in claiming.claim(session, project.id, user_id, 10, LEASE):
+        labeling.answer(session, Answer(uuid4(), project.id, ask.query_id, user_id, Outcome.LABEL, class_id))
