@@ -59,7 +59,7 @@ class Check:
 
 
 def draw(session: Session, project: Project, user_id: int, count: int) -> Wanted:
-    """Draw which of ``count`` queries to be shown to a person are checks; each answer makes it another draw."""
+    """Draw which of ``count`` queries to be shown to a person are checks; every answer and lease changes the draw."""
     if count <= 0 or not (project.gold_share or project.repeat_share):
         return Wanted()
     chance = _chance(session, project, user_id)
@@ -91,7 +91,8 @@ def _chance(session: Session, project: Project, user_id: int) -> random.Random:
     last = session.scalar(
         select(func.max(Annotation.id)).where(Annotation.project_id == project.id, Annotation.user_id == user_id)
     )
-    return random.Random(f"{project.recipe['seed']} {project.id} {user_id} {last}")  # noqa: S311 -- a draw, no secret
+    held = session.scalar(select(func.max(Lease.id)).where(Lease.project_id == project.id, Lease.user_id == user_id))
+    return random.Random(f"{project.recipe['seed']} {project.id} {user_id} {last} {held}")  # noqa: S311 -- a draw, no secret
 
 
 def _gold_images(session: Session, project_id: int, user_id: int, count: int) -> list[int]:
