@@ -39,7 +39,7 @@ bench: install ## measure speed, each figure beside its baseline
 	$(BIN)/python -m tests.benchmarks
 
 bench-load: install ## fifty people label while a round trains: how long answers and next images take
-	$(BIN)/python -m tests.benchmarks.load $(if $(LABEL_STUDIO),--label-studio $(LABEL_STUDIO))
+	$(BIN)/python -m tests.benchmarks.load
 
 chromium: # the browser tests need one; Debian's is installed when none is found
 	@if [ -z "$(CHROMIUM)" ]; then \

@@ -442,13 +442,13 @@ class QueueMachine(RuleBasedStateMachine):
         return session.scalars(select(Annotation).where(Annotation.project_id == self.project_id, *standing())).all()
 
 
-@pytest.mark.timeout(280)
+@pytest.mark.timeout(600)
 def test_the_queue_keeps_its_invariants_whatever_people_do(database: Database) -> None:
     QueueMachine.database = database
     run_state_machine_as_test(
         QueueMachine,
         settings=settings(
-            max_examples=20,
+            max_examples=15,
             stateful_step_count=25,
             deadline=None,
             suppress_health_check=list(HealthCheck),
