@@ -158,11 +158,23 @@ def answer(session: Session, given: Answer) -> Answered:
     if refusal is None and given.outcome is Outcome.LABEL and query.source not in FREE:
         project.labels_used += 1
     settle(session, query)
-    if given.outcome is Outcome.UNUSABLE and refusal is None and (other := open_elsewhere(session, query)):
-        settle(session, lock_query(session, project.id, other))  # nobody else need be asked either
+    if refusal is None and (other := open_elsewhere(session, query)):
+        _tell_other(session, project, lock_query(session, project.id, other), given.outcome, replaced)
     announce(session, project.id, EventKind.LABELS, labels_used=project.labels_used)
     rounds.request_if_due(session, project)
     return Answered(annotation.id, refusal=refusal)
+
+
+def _tell_other(
+    session: Session, project: Project, other: Query, outcome: Outcome, replaced: Annotation | None
+) -> None:
+    """Let another open query about the same image know what this answer means to it."""
+    if outcome is Outcome.SKIP and replaced is not None and replaced.outcome is Outcome.LABEL:
+        # it was asked for what the image lacked while this person's label stood
+        other.wanted_answers = min(project.overlap, other.wanted_answers + 1)
+        settle(session, other)
+    elif outcome is Outcome.UNUSABLE:
+        settle(session, other)  # nobody else need be asked either
 
 
 def answer_all(session: Session, given: Sequence[Answer]) -> list[Answered | QuerentError]:
