@@ -30,7 +30,7 @@ def servers() -> Iterator[Settings]:
         assert running.database_url
         assert running.redis_url
         with fresh_database(running.database_url) as database_url:
-            redis_url = numbered(running.redis_url, int(os.environ.get("QUERENT_TEST_REDIS_DATABASE", "15")))
+            redis_url = numbered(running.redis_url, redis_number())
             with Redis.from_url(redis_url) as redis:
                 redis.flushdb()
             yield running.model_copy(update={"database_url": database_url, "redis_url": redis_url})
@@ -61,6 +61,12 @@ def fresh_home() -> Iterator[Path]:
     """
     with TemporaryDirectory(prefix="querent-home-") as folder:
         yield Path(folder) / "home"
+
+
+def redis_number() -> int:
+    """Return the number of the Redis database to use; processes that run tests side by side count down from it."""
+    process = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
+    return int(os.environ.get("QUERENT_TEST_REDIS_DATABASE", "15")) - int(process)
 
 
 @contextmanager
