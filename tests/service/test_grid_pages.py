@@ -64,7 +64,7 @@ def test_a_page_comes_with_its_class_and_what_else_there_is(grid: GridPerson) ->
 def test_a_query_of_a_page_says_no_more_of_the_prediction_than_the_page_does(grid: GridPerson) -> None:
     claimed = grid.post("grid/claim", count=1)
     [query] = claimed["queries"]  # type: ignore[misc]
-    assert set(query) == {"query_id", "image_url", "width", "height", "reserve", "round", "rank"}
+    assert set(query) == {"query_id", "image_url", "width", "height", "reserve", "round"}
 
 
 def test_what_is_not_of_the_class_is_put_back_once(grid: GridPerson) -> None:

@@ -182,11 +182,11 @@ def test_only_so_many_answers_are_looked_at_and_it_is_said(database: Database, m
         for number, query in enumerate(queries[:5]):
             said(session, query, user, chosen, start + timedelta(seconds=number))
         work = own_statistics(session, user.id)
-        assert (work.total[Period.ALL].count, work.is_cut) == (5, False)
+        assert (work.total[Period.ALL].count, work.total[Period.ALL].is_cut) == (5, False)
         for number, query in enumerate(queries[5:], start=5):
             said(session, query, user, chosen, start + timedelta(seconds=number))
         work = own_statistics(session, user.id)
-        assert (work.total[Period.ALL].count, work.is_cut) == (5, True)
+        assert (work.total[Period.ALL].count, work.total[Period.ALL].is_cut) == (5, True)
         # the gap before the oldest that is looked at is known, so each has its time
         assert (work.total[Period.ALL].paced_labels, work.total[Period.ALL].active_seconds) == (5, 5.0)
 
