@@ -23,7 +23,7 @@ run: install ## run the whole product, with a demo project, on http://127.0.0.1:
 	$(BIN)/querent up
 
 test: install lint chromium ## lint and run every test
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: install ## style, types and who may import whom
 	$(BIN)/ruff check .
