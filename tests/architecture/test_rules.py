@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import psutil
@@ -31,6 +32,13 @@ def test_the_web_application_imports_with_the_learning_libraries_unimportable() 
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_every_folder_of_tests_is_run() -> None:
+    """They are listed one by one for their order, so a new one could be left out unnoticed."""
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]["testpaths"]
+    files = {path.relative_to(ROOT) for path in (ROOT / "tests").rglob("test_*.py")}
+    assert [str(path) for path in sorted(files) if not any(path.is_relative_to(folder) for folder in listed)] == []
 
 
 def test_the_web_application_stays_small_in_memory() -> None:
