@@ -238,7 +238,7 @@ def answer(wired: Wired, person: SignedIn, project_id: ProjectId, body: AnswerBo
         raise answered.refusal
     with wired.database.reading() as session:
         progress = labeling_progress.progress(session, project_id, person.id)
-        told = feedback(session, projects.get(session, project_id), answered.annotation_id)
+        told = feedback(session, project_id, answered.annotation_id) if answered.is_check else None
     return Kept(answered.annotation_id, answered.replay, progress, told)
 
 

@@ -3,6 +3,9 @@
 One person never holds a query twice, no query is held by more people than it wants answers, and the order is the
 ranking's. A claim is one statement whose WHERE tests the very column that it changes; ``SKIP LOCKED`` alone would hand
 one image to two people.
+
+A page claims every few answers, and building a statement takes longer than running it, so those of a claim are built
+once.
 """
 
 from __future__ import annotations
@@ -10,22 +13,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from functools import cache
+from typing import Any, cast
 
 from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    BindParameter,
     ColumnElement,
+    Integer,
+    Interval,
     Select,
-    SQLColumnExpression,
+    Table,
+    any_,
+    bindparam,
     case,
     exists,
     func,
     insert,
-    literal,
     select,
     union_all,
     update,
 )
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.dml import ReturningInsert, ReturningUpdate
 
 from app.errors import BadInput
 from app.records import CHECKS, Annotation, Image, Lease, Project, ProjectState, Query, QuerySource, Round
@@ -38,6 +49,12 @@ RESERVE_AHEAD = 2  # reserve queries handed out before the batch is answered: en
 NEARLY_SPENT = 200  # labels left below which claims take turns, so that together they cannot pass the budget
 MOST_AT_ONCE = 1000
 SUREST_FIRST = (Query.confidence.desc(), Query.id)
+
+Key = int | BindParameter[int]  # an id, or the place of one in a statement that is built once
+PROJECT: BindParameter[int] = bindparam("project", type_=BigInteger)
+PERSON: BindParameter[int] = bindparam("person", type_=BigInteger)
+COUNT: BindParameter[int] = bindparam("count", type_=Integer)
+LEASE: BindParameter[timedelta] = bindparam("lease", type_=Interval)
 
 
 @dataclass(frozen=True)
@@ -52,6 +69,32 @@ class Ask:
     rank: int
     reserve: bool
     source: QuerySource
+
+
+@dataclass(frozen=True)
+class _Wish:
+    """What a person's page asks for; see ``claim``."""
+
+    user_id: int
+    count: int
+    lease_seconds: float
+    orphans_after: float
+    reserves: bool
+
+
+@dataclass(frozen=True)
+class _Left:
+    """What a claim goes by.
+
+    Attributes:
+        labels: how many more queries may be handed out before their answers pass the budget.
+        expired: some leases have run out.
+        round_is_open: a round is requested or running.
+    """
+
+    labels: int
+    expired: bool
+    round_is_open: bool
 
 
 def claim(
@@ -82,19 +125,17 @@ def claim(
     project = projects.get(session, project_id)
     if project.state is not ProjectState.RUNNING:
         return []
-    taken = _take_orphans(session, project_id, user_id, count, lease_seconds=lease_seconds, orphans_after=orphans_after)
-    room = min(count - len(taken), _labels_left(session, project))
-    wanted = checks.draw(session, project, user_id, room)
-    ahead = _reserves_ahead(session, project_id, user_id, room) if reserves else 0
-    ranked = _take(session, project_id, user_id, room - wanted.total, lease_seconds, reserves=ahead)
-    if wanted.total:
-        if beside := _places(session, project_id, user_id, ranked, reserves=ahead):
-            ranked += checks.take(session, project, user_id, wanted, beside=beside, lease_seconds=lease_seconds)
-        ahead = _reserves_ahead(session, project_id, user_id, room) if reserves else 0
-        ranked += _take(session, project_id, user_id, room - len(ranked), lease_seconds, reserves=ahead)
-    taken += ranked
-    if len(taken) < count and return_expired(session, project_id):
-        taken += _take(session, project_id, user_id, min(room, count - len(taken)), lease_seconds)
+    wish = _Wish(user_id, count, lease_seconds, orphans_after, reserves=reserves)
+    left = _what_is_left(session, project)
+    if not left.expired:
+        return asks_of(session, _take_next(session, project, wish, left))
+    with session.begin_nested() as first_try:
+        taken = _take_next(session, project, wish, left)
+        if len(taken) < count:
+            first_try.rollback()  # lets go of the queries, since the project is locked before any of them
+    if len(taken) < count:
+        return_expired(session, project_id)
+        taken = _take_next(session, project, wish, _what_is_left(session, project))
     return asks_of(session, taken)
 
 
@@ -109,9 +150,9 @@ def claim_predicted(
     project = projects.get(session, project_id)
     if project.state is not ProjectState.RUNNING:
         return []
-    room = min(count, _labels_left(session, project))
+    room = min(count, _what_is_left(session, project).labels)
     taken = _take(session, project_id, user_id, room, lease_seconds, reserves=room, class_id=class_id)
-    return asks_of(session, taken, SUREST_FIRST)
+    return asks_of(session, taken, surest_first=True)
 
 
 def take_turns(session: Session, project_id: int, user_id: int) -> None:
@@ -170,22 +211,14 @@ def return_expired(session: Session, project_id: int) -> int:
     return len(leases)
 
 
-def asks_of(session: Session, query_ids: Sequence[int], order: Sequence[SQLColumnExpression[Any]] = ()) -> list[Ask]:
-    """Return queries as they are shown to whoever holds them, in the ranking's order unless another is given."""
+def asks_of(session: Session, query_ids: Sequence[int], *, surest_first: bool = False) -> list[Ask]:
+    """Return queries as they are shown to whoever holds them, in the ranking's order or that of the grid."""
     if not query_ids:
         return []
-    as_reserve = case((Query.source.in_(CHECKS), Query.parts[SHOWN_AS_RESERVE].as_boolean()), else_=Query.reserve)
-    rows = session.execute(
-        select(Query.id, Query.image_id, Image.width, Image.height, Round.number, Query.rank, as_reserve, Query.source)
-        .join(Image, Image.id == Query.image_id)
-        .join(Round, Round.id == Query.round_id)
-        .where(Query.id.in_(query_ids))
-        .order_by(*(order or (as_reserve, Query.rank, Query.id)))
-    )
-    return [Ask(*row) for row in rows]
+    return [Ask(*row) for row in session.execute(_asks_statement(surest_first), {"queries": list(query_ids)})]
 
 
-def takeable(project_id: int, user_id: int) -> tuple[ColumnElement[bool], ...]:
+def takeable(project_id: Key, user_id: Key) -> tuple[ColumnElement[bool], ...]:
     """Return the conditions under which a person may take a query: it wants answers, and none of theirs."""
     held = exists().where(Lease.query_id == Query.id, Lease.user_id == user_id)
     seen = exists().where(Annotation.image_id == Query.image_id, Annotation.user_id == user_id, *standing())
@@ -193,7 +226,7 @@ def takeable(project_id: int, user_id: int) -> tuple[ColumnElement[bool], ...]:
 
 
 def pickable(
-    project_id: int, user_id: int, *, reserve: bool, class_id: int | None = None, lock: bool = True
+    project_id: Key, user_id: Key, *, reserve: bool, class_id: Key | None = None, lock: bool = True
 ) -> Select[int]:
     """Return the queries that a person may take, locked unless they are only looked at.
 
@@ -206,6 +239,22 @@ def pickable(
         .order_by(*((Query.rank, Query.id) if class_id is None else SUREST_FIRST))
     )
     return found.with_for_update(skip_locked=True, key_share=True) if lock else found
+
+
+def _take_next(session: Session, project: Project, wish: _Wish, left: _Left) -> list[int]:
+    """Lease what comes next for a person: what a crashed page of theirs left, then checks among the ranking."""
+    user_id, lease_seconds = wish.user_id, wish.lease_seconds
+    taken = _take_orphans(session, project.id, wish)
+    room = min(wish.count - len(taken), left.labels)
+    wanted = checks.draw(session, project, user_id, room)
+    ahead = _reserves_ahead(session, project.id, wish, left, room)
+    ranked = _take(session, project.id, user_id, room - wanted.total, lease_seconds, reserves=ahead)
+    if wanted.total:
+        if beside := _places(session, project.id, user_id, ranked, reserves=ahead):
+            ranked += checks.take(session, project, user_id, wanted, beside=beside, lease_seconds=lease_seconds)
+        ahead = _reserves_ahead(session, project.id, wish, left, room)
+        ranked += _take(session, project.id, user_id, room - len(ranked), lease_seconds, reserves=ahead)
+    return taken + ranked
 
 
 def _take(
@@ -225,60 +274,33 @@ def _take(
     """
     if count <= 0:
         return []
-    batch = pickable(project_id, user_id, reserve=False, class_id=class_id).limit(count).cte("batch")
-    taken = select(func.count()).select_from(batch).scalar_subquery()
-    spare = pickable(project_id, user_id, reserve=True, class_id=class_id)
-    beyond = spare.limit(func.least(reserves, count - taken)).cte("beyond")
-    lowered = (
-        update(Query)
-        .where(Query.id.in_(union_all(select(batch.c.id), select(beyond.c.id))))
-        .values(open_answers=Query.open_answers - 1)
-        .returning(Query.id, Query.reserve, Query.rank)
-        .cte("lowered")
-    )
-    leased = (
-        insert(Lease)
-        .from_select(
-            ["project_id", "query_id", "user_id", "expires_at"],
-            select(
-                literal(project_id),
-                lowered.c.id,
-                literal(user_id),
-                func.now() + timedelta(seconds=lease_seconds),
-            ).order_by(lowered.c.reserve, lowered.c.rank, lowered.c.id),
-        )
-        .returning(Lease.query_id)
-    )
-    return list(session.scalars(leased, execution_options={"synchronize_session": False}).all())
+    values = {
+        "project": project_id,
+        "person": user_id,
+        "count": count,
+        "reserves": reserves,
+        "class": class_id,
+        "lease": timedelta(seconds=lease_seconds),
+    }
+    return list(session.scalars(_take_statement(class_id is not None), values).all())
 
 
-def _take_orphans(
-    session: Session, project_id: int, user_id: int, count: int, *, lease_seconds: float, orphans_after: float
-) -> list[int]:
-    left = timedelta(seconds=lease_seconds * (1.0 - orphans_after))
-    orphans = (
-        select(Lease.id)
-        .where(Lease.project_id == project_id, Lease.user_id == user_id, Lease.expires_at <= func.now() + left)
-        .order_by(Lease.id)
-        .limit(count)
-        .with_for_update(skip_locked=True)
-    )
-    renewed = (
-        update(Lease)
-        .where(Lease.id.in_(orphans.scalar_subquery()))
-        .values(expires_at=func.now() + timedelta(seconds=lease_seconds))
-        .returning(Lease.query_id)
-        .execution_options(synchronize_session=False)
-    )
-    return list(session.scalars(renewed).all())
+def _take_orphans(session: Session, project_id: int, wish: _Wish) -> list[int]:
+    values = {
+        "project": project_id,
+        "person": wish.user_id,
+        "count": wish.count,
+        "left": timedelta(seconds=wish.lease_seconds * (1.0 - wish.orphans_after)),
+        "lease": timedelta(seconds=wish.lease_seconds),
+    }
+    return list(session.scalars(_orphans_statement(), values).all())
 
 
-def _labels_left(session: Session, project: Project) -> int:
-    """How many more queries may be handed out before their answers would pass the budget."""
+def _what_is_left(session: Session, project: Project) -> _Left:
     if project.budget - project.labels_used < NEARLY_SPENT:
         project = lock_project(session, project.id)
-    held = session.scalar(select(func.count()).where(Lease.project_id == project.id, ~Lease.is_check)) or 0
-    return max(0, project.budget - project.labels_used - held)
+    held, expired, is_open = session.execute(_held_statement(), {"project": project.id}).one()
+    return _Left(max(0, project.budget - project.labels_used - held), expired > 0, is_open)
 
 
 def _places(session: Session, project_id: int, user_id: int, taken: Sequence[int], *, reserves: int) -> list[Beside]:
@@ -294,14 +316,72 @@ def _places(session: Session, project_id: int, user_id: int, taken: Sequence[int
     return [Beside(*row) for row in session.execute(places)]
 
 
-def _reserves_ahead(session: Session, project_id: int, user_id: int, room: int) -> int:
-    if room <= 0:
+def _reserves_ahead(session: Session, project_id: int, wish: _Wish, left: _Left, room: int) -> int:
+    """Return how many queries beyond the batch may be taken: as many as there is room for while a round is open."""
+    if room <= 0 or not wish.reserves:
         return 0
-    return room if rounds.is_open(session, project_id) else _reserve_room(session, project_id, user_id)
+    if left.round_is_open:
+        return room
+    held = session.scalar(_reserves_held(), {"project": project_id, "person": wish.user_id}) or 0
+    return max(0, RESERVE_AHEAD - held)
 
 
-def _reserve_room(session: Session, project_id: int, user_id: int) -> int:
-    held = select(func.count()).where(
-        Lease.project_id == project_id, Lease.user_id == user_id, Lease.query_id == Query.id, Query.reserve
+@cache
+def _reserves_held() -> Select[int]:
+    of_person = Lease.project_id == PROJECT, Lease.user_id == PERSON
+    return select(func.count()).where(*of_person, Lease.query_id == Query.id, Query.reserve)
+
+
+@cache
+def _take_statement(of_class: bool) -> ReturningInsert[int]:
+    class_id: BindParameter[int] | None = bindparam("class", type_=BigInteger) if of_class else None
+    batch = pickable(PROJECT, PERSON, reserve=False, class_id=class_id).limit(COUNT).cte("batch")
+    taken = select(func.count()).select_from(batch).scalar_subquery()
+    spare = pickable(PROJECT, PERSON, reserve=True, class_id=class_id)
+    reserves: BindParameter[int] = bindparam("reserves", type_=Integer)
+    beyond = spare.limit(func.least(reserves, COUNT - taken)).cte("beyond")
+    lowered = (
+        update(Query)
+        .where(Query.id.in_(union_all(select(batch.c.id), select(beyond.c.id))))
+        .values(open_answers=Query.open_answers - 1)
+        .returning(Query.id, Query.reserve, Query.rank)
+        .cte("lowered")
     )
-    return max(0, RESERVE_AHEAD - (session.scalar(held) or 0))
+    rows = select(PROJECT, lowered.c.id, PERSON, func.now() + LEASE)
+    in_order = rows.order_by(lowered.c.reserve, lowered.c.rank, lowered.c.id)
+    leases = cast(Table, Lease.__table__)  # of the class, an insert would take the values for columns
+    leased = insert(leases).from_select(["project_id", "query_id", "user_id", "expires_at"], in_order)
+    return leased.returning(leases.c.query_id)
+
+
+@cache
+def _orphans_statement() -> ReturningUpdate[int]:
+    left: BindParameter[timedelta] = bindparam("left", type_=Interval)
+    orphans = (
+        select(Lease.id)
+        .where(Lease.project_id == PROJECT, Lease.user_id == PERSON, Lease.expires_at <= func.now() + left)
+        .order_by(Lease.id)
+        .limit(COUNT)
+        .with_for_update(skip_locked=True)
+    )
+    renewed = update(Lease).where(Lease.id.in_(orphans.scalar_subquery())).values(expires_at=func.now() + LEASE)
+    return renewed.returning(Lease.query_id).execution_options(synchronize_session=False)
+
+
+@cache
+def _held_statement() -> Select[int, int, bool]:
+    held = func.count().filter(~Lease.is_check)
+    expired = func.count().filter(Lease.expires_at < func.now())
+    return select(held, expired, rounds.open_round(PROJECT).exists()).where(Lease.project_id == PROJECT)
+
+
+@cache
+def _asks_statement(surest_first: bool) -> Select[Any]:
+    as_reserve = case((Query.source.in_(CHECKS), Query.parts[SHOWN_AS_RESERVE].as_boolean()), else_=Query.reserve)
+    return (
+        select(Query.id, Query.image_id, Image.width, Image.height, Round.number, Query.rank, as_reserve, Query.source)
+        .join(Image, Image.id == Query.image_id)
+        .join(Round, Round.id == Query.round_id)
+        .where(Query.id == any_(bindparam("queries", type_=ARRAY(BigInteger))))
+        .order_by(*(SUREST_FIRST if surest_first else (as_reserve, Query.rank, Query.id)))
+    )

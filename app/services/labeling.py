@@ -6,7 +6,7 @@ Taking queries in the first place is ``app.services.claiming``.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
@@ -16,6 +16,7 @@ from sqlalchemy import (
     BigInteger,
     BindParameter,
     ColumnElement,
+    Delete,
     Select,
     Uuid,
     bindparam,
@@ -43,17 +44,19 @@ from app.records import (
     Annotation,
     Class,
     Lease,
+    Membership,
     Outcome,
     Project,
     Query,
     QuerySource,
     UnusableReason,
+    User,
 )
 from app.services import members, rounds
 from app.services.claiming import Ask, asks_of
 from app.services.clock import now
-from app.services.locks import lock_project, lock_query
-from app.services.queue import is_reviewed, open_elsewhere, settle, standing, stands
+from app.services.locks import lock_project, lock_project_and_query, lock_query
+from app.services.queue import is_reviewed, open_elsewhere, other_open_query, settle, standing, stands
 
 TAKES_A_PLACE = (Outcome.LABEL, Outcome.UNSURE)  # one of the answers that a query wants
 FREE = (QuerySource.REVIEW, *CHECKS)  # sources whose answers are not paid from the budget
@@ -83,10 +86,11 @@ class Answer:
 
 @dataclass(frozen=True)
 class Answered:
-    """What became of an answer: kept always, counted unless ``refusal`` says why not."""
+    """What became of an answer: kept always, counted unless ``refusal`` says why not or it answers a check."""
 
     annotation_id: int
     replay: bool = False
+    is_check: bool = False
     refusal: QuerentError | None = None
 
     @property
@@ -104,6 +108,9 @@ class _Facts:
         class_name: the name of its class, None if the project has no such class.
         has_answered: an answer of the person to the image stands.
         holds: the person holds the query.
+        asked_in: another query about the image that is not closed.
+        round_is_open: a round is requested or running.
+        is_member: the person may label the project now.
     """
 
     known_id: int | None
@@ -111,6 +118,9 @@ class _Facts:
     class_retired_at: datetime | None
     has_answered: bool
     holds: bool
+    asked_in: int | None
+    round_is_open: bool
+    is_member: bool = field(kw_only=True)
 
 
 def answer(session: Session, given: Answer) -> Answered:
@@ -126,15 +136,13 @@ def answer(session: Session, given: Answer) -> Answered:
         NotFound: the project never asked this query, or the person never was a member of it.
         Conflict: the ``client_id`` belongs to another answer.
     """
-    project = lock_project(session, given.project_id)
-    is_member = members.check(session, project.id, given.user_id, was_enough=True)
-    query = lock_query(session, given.project_id, given.query_id)
+    project, query = lock_project_and_query(session, given.project_id, given.query_id)
     facts = _look_up(session, query, given)
     if facts.known_id is not None:
         return _replayed(session.get_one(Annotation, facts.known_id), given)
     _check(given)
     replaced = None if given.corrects is None else _replaced(session, query, given)
-    refusal = _left(is_member) or _retired(facts, given) or _refusal(project, query, given, facts, replaced)
+    refusal = _left(facts.is_member) or _retired(facts, given) or _refusal(project, query, given, facts, replaced)
     if replaced is not None and refusal is None:
         _revoke(session, project, query, replaced)
     annotation = Annotation(
@@ -153,16 +161,17 @@ def answer(session: Session, given: Answer) -> Answered:
         is_check=refusal is None and query.source in CHECKS,
     )
     session.add(annotation)
-    if not isinstance(refusal, ClassRetired):  # then the person is to choose another class for the same image
-        session.execute(delete(Lease).where(Lease.query_id == query.id, Lease.user_id == given.user_id))
     if refusal is None and given.outcome is Outcome.LABEL and query.source not in FREE:
         project.labels_used += 1
+    if not isinstance(refusal, ClassRetired):  # then the person is to choose another class for the same image
+        session.execute(_lease_ends(), {"query": query.id, "person": given.user_id})
     settle(session, query)
-    if refusal is None and (other := open_elsewhere(session, query)):
-        _tell_other(session, project, lock_query(session, project.id, other), given.outcome, replaced)
+    if refusal is None and facts.asked_in:
+        _tell_other(session, project, lock_query(session, project.id, facts.asked_in), given.outcome, replaced)
     announce(session, project.id, EventKind.LABELS, labels_used=project.labels_used)
-    rounds.request_if_due(session, project)
-    return Answered(annotation.id, refusal=refusal)
+    if not facts.round_is_open:
+        rounds.request_if_due(session, project)
+    return Answered(annotation.id, is_check=annotation.is_check, refusal=refusal)
 
 
 def _tell_other(
@@ -237,7 +246,8 @@ def _replayed(known: Annotation, given: Answer) -> Answered:
     if (known.user_id, known.query_id) != (given.user_id, given.query_id):
         raise Conflict("client_id", "another answer has it", "make a new one for every answer")
     late = LeaseLost("answer", "it came after its image had passed on; it was kept, not counted", "go on with the next")
-    return Answered(known.id, replay=True, refusal=None if known.counted or known.is_check else late)
+    refusal = None if known.counted or known.is_check else late
+    return Answered(known.id, replay=True, is_check=known.is_check, refusal=refusal)
 
 
 def _check(given: Answer) -> None:
@@ -265,7 +275,10 @@ def _look_up(session: Session, query: Query, given: Answer) -> _Facts:
         "person": given.user_id,
         "class": given.class_id,
     }
-    return _Facts(*session.execute(_facts_statement(), values).one())
+    found = session.execute(_facts_statement(), values).one()
+    is_member, decided = bool(found[-2]), found[-1]
+    members.Access(None, is_member, decided).require("project", given.project_id, was_enough=True)
+    return _Facts(*found[:-2], is_member=is_member)
 
 
 @cache
@@ -276,13 +289,30 @@ def _facts_statement() -> Select[Any]:
     known = select(Annotation.id).where(Annotation.client_id == bindparam("client", type_=Uuid))
     of_project = Class.id == given("class"), Class.project_id == given("project")
     before = Annotation.image_id == given("image"), Annotation.user_id == given("person"), *standing()
-    return select(
-        known.scalar_subquery(),
-        select(Class.name).where(*of_project).scalar_subquery(),
-        select(Class.retired_at).where(*of_project).scalar_subquery(),
-        exists().where(*before),
-        exists().where(Lease.query_id == given("query"), Lease.user_id == given("person")),
+    return (
+        select(
+            known.scalar_subquery(),
+            select(Class.name).where(*of_project).scalar_subquery(),
+            select(Class.retired_at).where(*of_project).scalar_subquery(),
+            exists().where(*before),
+            exists().where(Lease.query_id == given("query"), Lease.user_id == given("person")),
+            other_open_query(given("image"), given("query")).scalar_subquery(),
+            rounds.open_round(given("project")).exists(),
+            members.is_in(),
+            Membership.standing,
+        )
+        .select_from(Project)
+        .join(User, User.id == given("person"), isouter=True)
+        .join(Membership, members.decided(), isouter=True)
+        .where(Project.id == given("project"))
     )
+
+
+@cache
+def _lease_ends() -> Delete:
+    of_query = Lease.query_id == bindparam("query", type_=BigInteger)
+    ended = delete(Lease).where(of_query, Lease.user_id == bindparam("person", type_=BigInteger))
+    return ended.execution_options(synchronize_session=False)
 
 
 def _retired(facts: _Facts, given: Answer) -> ClassRetired | None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    BindParameter,
     ColumnElement,
     Select,
     and_,
@@ -58,10 +59,15 @@ def drawn_by_chance() -> ColumnElement[bool]:
     return or_(Query.source == QuerySource.RANDOM, drawn_seed)
 
 
-def open_elsewhere(session: Session, query: Query) -> int | None:
+def other_open_query(image_id: BindParameter[int], query_id: BindParameter[int]) -> Select[int]:
     """Return another query about the same image that is not closed; there is at most one."""
-    open_ones = (Query.image_id == query.image_id, Query.closed_at.is_(None), Query.source.not_in(CHECKS))
-    return session.scalar(select(Query.id).where(*open_ones, Query.id != query.id))
+    open_ones = Query.closed_at.is_(None), Query.source.not_in(CHECKS)
+    return select(Query.id).where(Query.image_id == image_id, *open_ones, Query.id != query_id)
+
+
+def open_elsewhere(session: Session, query: Query) -> int | None:
+    """Return the id of another query about the same image that is not closed."""
+    return session.scalar(_open_statement(), {"image": query.image_id, "query": query.id})
 
 
 def stands(query: Query) -> tuple[ColumnElement[bool], ...]:
@@ -86,12 +92,14 @@ class _Found:
     """What a query's state follows from, read in one statement.
 
     Attributes:
+        image: what the query asks about, locked.
         held: leases on the query.
         has_entry: a label that a model gave to its image stands.
         at: the time by the database's clock.
         answers: query and content of each answer to its image that stands, in their order.
     """
 
+    image: Image
     held: int
     has_entry: bool
     at: datetime
@@ -126,7 +134,7 @@ def settle(session: Session, query: Query) -> None:
         query.closed_at = None
         query.open_answers = 0 if query.superseded_at is not None else open_answers
     settled = query.closed_at is not None and not elsewhere
-    _resolve(session, query, said, settled=settled, has_entry=found.has_entry)
+    _resolve(session, found, said, settled=settled)
     session.flush()
 
 
@@ -162,13 +170,13 @@ def supersede(session: Session, project_id: int) -> None:
 
 def _look_up(session: Session, query: Query) -> _Found:
     rows = session.execute(_found_statement(), {"query": query.id}).all()
-    held_now, entry_stands, at = rows[0][:3]  # there is one row without an annotation if there is none
+    image, held_now, entry_stands, at = rows[0][:4]  # there is one row without an annotation if there is none
     answers = [
         (query_id, Said(outcome, class_id, source is QuerySource.REVIEW))
-        for _, _, _, query_id, outcome, class_id, source in rows
+        for _, _, _, _, query_id, outcome, class_id, source in rows
         if query_id is not None
     ]
-    return _Found(held_now, entry_stands, at, answers)
+    return _Found(image, held_now, entry_stands, at, answers)
 
 
 @cache
@@ -177,13 +185,20 @@ def _found_statement() -> Select[Any]:
     has_entry = exists().where(PseudoLabel.image_id == Query.image_id, PseudoLabel.superseded_at.is_(None))
     asked, one = aliased(Query), Annotation
     return (
-        select(held, has_entry, func.now(), one.query_id, one.outcome, one.class_id, asked.source)
-        .select_from(Query)
+        select(Image, held, has_entry, func.now(), one.query_id, one.outcome, one.class_id, asked.source)
+        .join(Query, Query.image_id == Image.id)
         .outerjoin(Annotation, and_(Annotation.image_id == Query.image_id, *standing()))
         .outerjoin(asked, asked.id == Annotation.query_id)
         .where(Query.id == bindparam("query", type_=BigInteger))
         .order_by(Annotation.id)
+        .with_for_update(key_share=True, of=Image)
+        .execution_options(populate_existing=True)
     )
+
+
+@cache
+def _open_statement() -> Select[int]:
+    return other_open_query(bindparam("image", type_=BigInteger), bindparam("query", type_=BigInteger))
 
 
 def _settle_check(session: Session, query: Query, found: _Found) -> None:
@@ -192,17 +207,15 @@ def _settle_check(session: Session, query: Query, found: _Found) -> None:
     session.flush()
 
 
-def _resolve(session: Session, query: Query, said: Sequence[Said], *, settled: bool, has_entry: bool) -> None:
+def _resolve(session: Session, found: _Found, said: Sequence[Said], *, settled: bool) -> None:
     """Write the image's label once nobody is asked about it.
 
     Whatever people decided ends the label that a model gave; taking it back leaves the image to the next round.
     """
-    image = session.get(Image, query.image_id, with_for_update={"key_share": True}, populate_existing=True)
-    if image is None:
-        raise RuntimeError(f"query {query.id} asks about an image that is gone")
+    image = found.image
     resolved = resolve(said) if settled else Resolution()
     unusable = any(one.outcome is Outcome.UNUSABLE for one in said)
-    decided = _decided(said, resolved, unusable=unusable) if has_entry else None
+    decided = _decided(said, resolved, unusable=unusable) if found.has_entry else None
     if decided is not None:
         session.execute(
             update(PseudoLabel)

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from typing import Any
 
-from sqlalchemy import exists, func, or_, select
+from sqlalchemy import BigInteger, BindParameter, Select, bindparam, exists, func, or_, select
 from sqlalchemy.orm import Session
 
 from app.errors import Conflict
@@ -89,9 +90,14 @@ class RoundResult:
     pseudo_report: Mapping[str, Any] = field(default_factory=dict)
 
 
+def open_round(project_id: BindParameter[int]) -> Select[int]:
+    """Return the round that is requested or running."""
+    return select(Round.id).where(Round.project_id == project_id, Round.state.in_(OPEN))
+
+
 def is_open(session: Session, project_id: int) -> bool:
     """Say whether a round is requested or running."""
-    return bool(session.scalar(select(Round.id).where(Round.project_id == project_id, Round.state.in_(OPEN))))
+    return bool(session.scalar(_open_statement(), {"project": project_id}))
 
 
 def request_if_due(session: Session, project: Project, reason: RoundReason | None = None) -> Round | None:
@@ -131,7 +137,7 @@ def request_by_admin(session: Session, project_id: int) -> Round:
 
 def latest_round(session: Session, project_id: int) -> Round | None:
     """Return the project's latest round, whatever its state."""
-    return session.scalar(select(Round).where(Round.project_id == project_id).order_by(Round.number.desc()).limit(1))
+    return session.scalar(_latest_statement(), {"project": project_id})
 
 
 def latest_model(session: Session, project_id: int) -> Model | None:
@@ -235,11 +241,27 @@ def _request(session: Session, project: Project, reason: RoundReason) -> Round:
 
 
 def _awaits_answers(session: Session, latest: Round) -> bool:
+    of_batch = {"project": latest.project_id, "round": latest.id}
+    return session.scalar(_unanswered_statement(), of_batch) is not None
+
+
+@cache
+def _open_statement() -> Select[int]:
+    return open_round(bindparam("project", type_=BigInteger))
+
+
+@cache
+def _latest_statement() -> Select[Round]:
+    of_project = Round.project_id == bindparam("project", type_=BigInteger)
+    return select(Round).where(of_project).order_by(Round.number.desc()).limit(1)
+
+
+@cache
+def _unanswered_statement() -> Select[int]:
     skipped = exists().where(Annotation.image_id == Query.image_id, Annotation.outcome == Outcome.SKIP, *standing())
-    unanswered = select(Query.id).where(
-        Query.round_id == latest.id, ~Query.reserve, Query.closed_at.is_(None), ~skipped
-    )
-    return session.scalar(unanswered.limit(1)) is not None
+    of_project = Query.project_id == bindparam("project", type_=BigInteger)  # for the index on what is open
+    of_batch = Query.round_id == bindparam("round", type_=BigInteger), ~Query.reserve
+    return select(Query.id).where(of_project, *of_batch, Query.closed_at.is_(None), ~skipped).limit(1)
 
 
 def _answered_since(session: Session, latest: Round) -> bool:

@@ -221,7 +221,7 @@ def test_who_was_told_the_answer_cannot_change_theirs(database: Database) -> Non
     first = uuid4()
     answered = made.answer(ask, (right + 1) % 3, client_id=first)
     with database.transaction() as session:
-        told = feedback(session, session.get_one(Project, made.project_id), answered.annotation_id)
+        told = feedback(session, made.project_id, answered.annotation_id)
         assert told is not None and (told.is_right, told.known) == (False, str(right))
         with pytest.raises(AnswerGone, match="you have been told"):
             labeling.undo(session, made.project_id, made.users[0], LEASE)
@@ -237,7 +237,7 @@ def test_nothing_is_told_without_the_switch_or_about_ordinary_images(database: D
     for made, ask in ((quiet, quiet.next_check()), (loud, loud.claim()[0])):
         answered = made.answer(ask)
         with database.transaction() as session:
-            assert feedback(session, session.get_one(Project, made.project_id), answered.annotation_id) is None
+            assert feedback(session, made.project_id, answered.annotation_id) is None
 
 
 def test_repeats_show_what_the_person_labelled_long_enough_ago_once(database: Database) -> None:

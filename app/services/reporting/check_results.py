@@ -83,16 +83,16 @@ def check_results(session: Session, project_id: int) -> CheckResults:
     )
 
 
-def feedback(session: Session, project: Project, annotation_id: int) -> Feedback | None:
+def feedback(session: Session, project_id: int, annotation_id: int) -> Feedback | None:
     """Return what a person is told about their answer; None where it checked nothing, or the project tells nothing."""
-    if not project.gold_feedback:
-        return None
     found = session.execute(
         select(Annotation.class_id, Image.gold_class_id, Class.name)
         .join(Query, Query.id == Annotation.query_id)
         .join(Image, Image.id == Annotation.image_id)
         .join(Class, Class.id == Image.gold_class_id)
+        .join(Project, Project.id == Annotation.project_id)
         .where(Annotation.id == annotation_id, Annotation.is_check, Query.source == QuerySource.GOLD)
+        .where(Project.id == project_id, Project.gold_feedback)
     ).first()
     return None if found is None else Feedback(found[0] == found[1], found[2])
 
