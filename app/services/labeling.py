@@ -5,6 +5,7 @@ Taking queries in the first place is ``app.services.claiming``.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -16,11 +17,9 @@ from sqlalchemy import (
     BigInteger,
     BindParameter,
     ColumnElement,
-    Delete,
     Select,
     Uuid,
     bindparam,
-    delete,
     exists,
     or_,
     select,
@@ -55,8 +54,19 @@ from app.records import (
 from app.services import members, rounds
 from app.services.claiming import Ask, asks_of
 from app.services.clock import now
+from app.services.keeping import keep
 from app.services.locks import lock_project, lock_project_and_query, lock_query
-from app.services.queue import is_reviewed, open_elsewhere, other_open_query, settle, standing, stands
+from app.services.queue import (
+    is_reviewed,
+    look_up,
+    open_elsewhere,
+    other_open_query,
+    settle,
+    settle_by,
+    standing,
+    stands,
+)
+from app.services.resolving import Said
 
 TAKES_A_PLACE = (Outcome.LABEL, Outcome.UNSURE)  # one of the answers that a query wants
 FREE = (QuerySource.REVIEW, *CHECKS)  # sources whose answers are not paid from the budget
@@ -145,33 +155,31 @@ def answer(session: Session, given: Answer) -> Answered:
     refusal = _left(facts.is_member) or _retired(facts, given) or _refusal(project, query, given, facts, replaced)
     if replaced is not None and refusal is None:
         _revoke(session, project, query, replaced)
-    annotation = Annotation(
-        client_id=given.client_id,
-        project_id=project.id,
-        query_id=query.id,
-        image_id=query.image_id,
-        user_id=given.user_id,
-        outcome=given.outcome,
-        class_id=given.class_id,
-        seconds_taken=given.seconds_taken,
-        reason=given.reason,
-        saw_prediction=given.saw_prediction,
-        corrects_id=None if replaced is None else replaced.id,
-        counted=refusal is None and query.source not in CHECKS,
-        is_check=refusal is None and query.source in CHECKS,
-    )
-    session.add(annotation)
+    is_check = query.source in CHECKS
+    found = look_up(session, query)
+    if refusal is None and not is_check:
+        said = Said(given.outcome, given.class_id, by_reviewer=query.source is QuerySource.REVIEW)
+        found = dataclasses.replace(found, answers=[*found.answers, (query.id, said)])
+    ends_lease = not isinstance(refusal, ClassRetired)  # then the person is to choose another class for the same image
+    if ends_lease and facts.holds:
+        found = dataclasses.replace(found, held=found.held - 1)
+    settle_by(session, query, found)
     if refusal is None and given.outcome is Outcome.LABEL and query.source not in FREE:
         project.labels_used += 1
-    if not isinstance(refusal, ClassRetired):  # then the person is to choose another class for the same image
-        session.execute(_lease_ends(), {"query": query.id, "person": given.user_id})
-    settle(session, query)
+    annotation = {
+        **vars(given),
+        "image_id": query.image_id,
+        "corrects_id": None if replaced is None else replaced.id,
+        "counted": refusal is None and not is_check,
+        "is_check": refusal is None and is_check,
+    }
+    annotation_id = keep(session, annotation, project, query, found.image, ends_lease=ends_lease)
     if refusal is None and facts.asked_in:
         _tell_other(session, project, lock_query(session, project.id, facts.asked_in), given.outcome, replaced)
     announce(session, project.id, EventKind.LABELS, labels_used=project.labels_used)
     if not facts.round_is_open:
         rounds.request_if_due(session, project)
-    return Answered(annotation.id, is_check=annotation.is_check, refusal=refusal)
+    return Answered(annotation_id, is_check=annotation["is_check"], refusal=refusal)
 
 
 def _tell_other(
@@ -306,13 +314,6 @@ def _facts_statement() -> Select[Any]:
         .join(Membership, members.decided(), isouter=True)
         .where(Project.id == given("project"))
     )
-
-
-@cache
-def _lease_ends() -> Delete:
-    of_query = Lease.query_id == bindparam("query", type_=BigInteger)
-    ended = delete(Lease).where(of_query, Lease.user_id == bindparam("person", type_=BigInteger))
-    return ended.execution_options(synchronize_session=False)
 
 
 def _retired(facts: _Facts, given: Answer) -> ClassRetired | None:

@@ -88,7 +88,7 @@ def is_reviewed(session: Session, image_id: int) -> bool:
 
 
 @dataclass(frozen=True)
-class _Found:
+class Found:
     """What a query's state follows from, read in one statement.
 
     Attributes:
@@ -107,17 +107,22 @@ class _Found:
 
 
 def settle(session: Session, query: Query) -> None:
-    """Recompute what a locked query still wants from its answers and leases, and its image's label.
+    """Recompute what a locked query still wants from its answers and leases, and its image's label; write both."""
+    session.flush()
+    settle_by(session, query, look_up(session, query))
+    session.flush()
+
+
+def settle_by(session: Session, query: Query, found: Found) -> None:
+    """Give a locked query and its image the state that follows from what was found; the caller writes them.
 
     A query is closed when it has its answers, when somebody found the image unusable, when a reviewer decided, or when
     it is superseded and nobody holds it. Leases that are left on a closed query are ended. One that lacks an answer
     again, because somebody took theirs back, stays closed while a later query asks about its image. A check leaves its
     image as it is.
     """
-    session.flush()
-    found = _look_up(session, query)
-    if query.source in CHECKS:
-        _settle_check(session, query, found)
+    if query.source in CHECKS:  # nobody else is asked
+        query.closed_at = None if found.held else query.closed_at or found.at
         return
     said = [one for _, one in found.answers]
     answers = Counter(one.outcome for query_id, one in found.answers if query_id == query.id)
@@ -135,7 +140,6 @@ def settle(session: Session, query: Query) -> None:
         query.open_answers = 0 if query.superseded_at is not None else open_answers
     settled = query.closed_at is not None and not elsewhere
     _resolve(session, found, said, settled=settled)
-    session.flush()
 
 
 def return_leases(session: Session, project_id: int, lease_ids: Sequence[int]) -> None:
@@ -168,7 +172,8 @@ def supersede(session: Session, project_id: int) -> None:
     session.expire_all()
 
 
-def _look_up(session: Session, query: Query) -> _Found:
+def look_up(session: Session, query: Query) -> Found:
+    """Lock a query's image and return what the state of both follows from."""
     rows = session.execute(_found_statement(), {"query": query.id}).all()
     image, held_now, entry_stands, at = rows[0][:4]  # there is one row without an annotation if there is none
     answers = [
@@ -176,7 +181,7 @@ def _look_up(session: Session, query: Query) -> _Found:
         for _, _, _, _, query_id, outcome, class_id, source in rows
         if query_id is not None
     ]
-    return _Found(image, held_now, entry_stands, at, answers)
+    return Found(image, held_now, entry_stands, at, answers)
 
 
 @cache
@@ -201,13 +206,7 @@ def _open_statement() -> Select[int]:
     return other_open_query(bindparam("image", type_=BigInteger), bindparam("query", type_=BigInteger))
 
 
-def _settle_check(session: Session, query: Query, found: _Found) -> None:
-    """Close a check unless its person holds it; nobody else is asked."""
-    query.closed_at = None if found.held else query.closed_at or found.at
-    session.flush()
-
-
-def _resolve(session: Session, found: _Found, said: Sequence[Said], *, settled: bool) -> None:
+def _resolve(session: Session, found: Found, said: Sequence[Said], *, settled: bool) -> None:
     """Write the image's label once nobody is asked about it.
 
     Whatever people decided ends the label that a model gave; taking it back leaves the image to the next round.
