@@ -44,6 +44,7 @@ from app.pages.limits import BodyLimit, Tries
 from app.pages.sessions import Visits
 from app.pages.shell import Wiring, check_form_token, current_admin, current_person
 from app.pages.templating import STATIC, Static, make_templates
+from app.pages.turns import labeling_turns, share_fairly
 from app.settings import Settings, load_settings
 from app.storage import Storage
 
@@ -60,6 +61,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        share_fairly()
         with wiring.closing.watched():
             yield
         wiring.database.close()
@@ -111,4 +113,5 @@ def _wire(settings: Settings) -> Wiring:
         templates=make_templates(),
         tries=Tries(),
         closing=Closing(),
+        turns=labeling_turns(),
     )

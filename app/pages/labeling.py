@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Annotated
 from uuid import UUID
 
+from anyio.to_thread import run_sync
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, ConfigDict, Field
@@ -18,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.errors import QuerentError
 from app.pages.labeling_shown import labeling_page, why_asked
 from app.pages.paths import LARGEST_ID, Before, ProjectId, QueryId
-from app.pages.shell import SignedIn, Wired, render, texts_for
+from app.pages.shell import Person, SignedIn, Wired, Wiring, render, texts_for
 from app.records import Outcome, UnusableReason
 from app.services import claiming, labeling, labeling_progress, members, projects
 from app.services.claiming import Ask
@@ -194,11 +195,15 @@ def label_page(request: Request, wired: Wired, person: SignedIn, project_id: Pro
 
 
 @router.post("/projects/{project_id}/claim")
-def claim(wired: Wired, person: SignedIn, project_id: ProjectId, body: ClaimBody) -> Claimed:
-    """Hand out the next queries of the ranking."""
+async def claim(wired: Wired, person: SignedIn, project_id: ProjectId, body: ClaimBody) -> Claimed:
+    """Hand out the next queries of the ranking, when it is their turn."""
+    return await run_sync(_claim, wired, person, project_id, body.count, limiter=wired.turns)
+
+
+def _claim(wired: Wiring, person: Person, project_id: int, count: int) -> Claimed:
     lease_seconds = wired.settings.lease_seconds
     with wired.database.transaction() as session:
-        asks = claiming.claim(session, project_id, person.id, body.count, lease_seconds)
+        asks = claiming.claim(session, project_id, person.id, count, lease_seconds)
         session.commit()
     with wired.database.reading() as session:
         return Claimed(
@@ -229,8 +234,12 @@ def why(request: Request, wired: Wired, person: SignedIn, project_id: ProjectId,
 
 
 @router.post("/projects/{project_id}/answers")
-def answer(wired: Wired, person: SignedIn, project_id: ProjectId, body: AnswerBody) -> Kept:
-    """Keep one answer."""
+async def answer(wired: Wired, person: SignedIn, project_id: ProjectId, body: AnswerBody) -> Kept:
+    """Keep one answer, when it is its turn."""
+    return await run_sync(_keep, wired, person, project_id, body, limiter=wired.turns)
+
+
+def _keep(wired: Wiring, person: Person, project_id: int, body: AnswerBody) -> Kept:
     with wired.database.transaction() as session:
         answered = labeling.answer(session, _answer(project_id, person.id, body))
         session.commit()

@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass
 from typing import Annotated, Any, cast
 
+from anyio import CapacityLimiter
 from fastapi import Depends, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from jinja2 import Environment
@@ -52,6 +53,7 @@ class Wiring:
     templates: Environment
     tries: Tries
     closing: Closing
+    turns: CapacityLimiter
 
 
 @dataclass(frozen=True)

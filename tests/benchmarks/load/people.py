@@ -169,11 +169,18 @@ class Person:
 
 
 async def label_together(people: list[Person], seconds: float, seen: Seen) -> None:
-    """Let all label at the same time, their presses spread evenly over each second."""
+    """Let all label at the same time, beginning one after another.
+
+    Their presses are spread evenly over each second. They begin within ``AHEAD`` seconds: people who began in the same
+    one would ask for more in the same one ever after.
+    """
     for person in people:
         await person.open_page()
     begins_at = asyncio.get_running_loop().time() + 1.0
     await asyncio.gather(
-        *(person.label(begins_at + number / len(people), seconds) for number, person in enumerate(people))
+        *(
+            person.label(begins_at + number / len(people) + number % AHEAD, seconds)
+            for number, person in enumerate(people)
+        )
     )
     seen.seconds = asyncio.get_running_loop().time() - begins_at
