@@ -35,7 +35,7 @@ class Seen:
     client: dict[str, list[float]] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
     answered: dict[str, int] = field(default_factory=dict)  # client ids of accepted answers, with their query
-    handed_out: dict[int, set[int]] = field(default_factory=dict)  # people by query
+    handed_out: dict[int, set[int]] = field(default_factory=dict)  # people by query, but for those who gave it back
     presses: int = 0
     idle: int = 0
     heard: int = 0
@@ -79,8 +79,9 @@ class Person:
 
     async def label(self, begins_at: float, seconds: float) -> None:
         """Press a key every second until ``seconds`` are over, then wait until every answer is confirmed."""
-        beside = [asyncio.create_task(act) for act in (self._send(), self._renew(), self._listen())]
         loop = asyncio.get_running_loop()
+        await asyncio.sleep(max(0.0, begins_at - loop.time()))
+        beside = [asyncio.create_task(act) for act in (self._send(), self._renew(), self._listen())]
         for press in range(round(seconds)):
             await asyncio.sleep(max(0.0, begins_at + press - loop.time()))
             self._press()
@@ -155,7 +156,10 @@ class Person:
                     self._seen.heard += line.startswith("data:")
 
     async def _leave(self) -> None:
-        await self._post("release", "release", {"query_ids": [query["query_id"] for query in self._held]})
+        query_ids = [query["query_id"] for query in self._held]
+        await self._post("release", "release", {"query_ids": query_ids})
+        for query_id in query_ids:  # others may take them from now on
+            self._seen.handed_out[query_id].discard(self._number)
 
     async def _post(self, path: str, what: str, body: dict[str, Any]) -> Any:
         began = time.perf_counter()

@@ -58,7 +58,7 @@ def measure(load: Load, images: int) -> dict[str, float]:
     for error in [*seen.errors[:10], *account.wrong]:
         print(f"  ! {error}")
     assert not account.wrong, account.wrong
-    shared = sum(len(people) - 1 for people in seen.handed_out.values())
+    shared = sum(max(0, len(people) - 1) for people in seen.handed_out.values())
     return {
         "answer_p95_ms": _quantile(seen.server["answer"], 95),
         "next_p95_ms": _quantile(seen.server["next"], 95),
