@@ -76,6 +76,9 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(ServerTiming)
     errors.install(app)
 
+    # routes are tried in this order, so what people who label ask for all the time comes first
+    for page in (labeling, images):
+        app.include_router(page.router, dependencies=[Depends(current_person), Depends(check_form_token)])
     app.mount("/static", Static(directory=STATIC), name="static")
     app.include_router(health.router)
     for page in (sign_in, language):
@@ -84,7 +87,7 @@ def create_app(settings: Settings) -> FastAPI:
     for page in (new_project, people, benchmarks, quality, review):
         app.include_router(page.router, dependencies=[Depends(current_admin), Depends(check_form_token)])
     for page in (
-        projects, project, project_people, live, history, ledger, labeling, grid, labeling_settings, images, me,
+        projects, project, project_people, live, history, ledger, grid, labeling_settings, me,
     ):  # fmt: skip
         app.include_router(page.router, dependencies=[Depends(current_person), Depends(check_form_token)])
     return app

@@ -9,7 +9,7 @@ from threading import Barrier
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import event, exists, func, select, update
+from sqlalchemy import event, exists, func, select, text, update
 
 from app.database import Database
 from app.records import (
@@ -31,6 +31,7 @@ from app.services.labeling_progress import NothingKind
 from app.services.locks import lock_project
 from app.services.rounds import RankedImage, RoundResult
 from tests.factories import classes_of, make_project, make_round, make_user
+from tests.waiting import until
 
 LEASE = 60.0
 
@@ -235,6 +236,44 @@ def test_a_query_whose_lease_has_run_out_is_handed_to_somebody_else(database: Da
             select(Annotation.user_id, Annotation.counted).where(Annotation.query_id == held.query_id)
         ).all()
     assert sorted(counted) == sorted([(first, False), (second, True)]), "both answers are kept, one counts"
+
+
+def test_what_expired_leases_held_of_the_budget_is_handed_out_again_and_no_more(database: Database) -> None:
+    project_id, [first, second] = scene(database, 2, queries=6)
+    with database.transaction() as session:
+        projects.get(session, project_id).budget = 3
+        session.commit()
+    held = [ask.query_id for ask in claim(database, project_id, first, 5)]
+    assert len(held) == 3 and claim(database, project_id, second, 5) == []
+    for query_id in held:
+        expire(database, query_id)
+    assert len(claim(database, project_id, second, 5)) == 3
+
+
+def test_a_claim_that_returns_expired_leases_waits_for_the_project_without_holding_queries(database: Database) -> None:
+    project_id, [first, second] = scene(database, 2, queries=3)
+    with database.transaction() as session:
+        projects.get(session, project_id).budget = 10_000
+        session.commit()
+    [held] = claim(database, project_id, first, 1)
+    expire(database, held.query_id)
+    with ThreadPoolExecutor(1) as beside, database.transaction() as session:
+        lock_project(session, project_id)
+        claiming_now = beside.submit(claim, database, project_id, second, 3)
+        until(lambda: waiting_for_rows(database), 10, "the claim waits for the project")
+        of_project = select(Query.id).where(Query.project_id == project_id)
+        assert len(session.scalars(of_project.with_for_update(nowait=True)).all()) == 3
+        session.rollback()
+        assert len(claiming_now.result(10)) == 3
+    assert sums(database, project_id) == {0}
+
+
+def waiting_for_rows(database: Database) -> bool:
+    with database.transaction() as session:
+        waiting = (
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        )
+        return bool(session.scalar(text(waiting)))
 
 
 def test_an_answer_after_the_lease_ran_out_counts_if_nobody_took_the_image(database: Database) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from worker.benchmark.records import RoundDetail, RoundLine
 from worker.benchmark.results import Results
-from worker.benchmark.statistics import Interval, mean_interval
+from worker.benchmark.statistics import Interval, mean_interval, share_interval
 from worker.benchmark.table import Table
 
 
@@ -21,7 +21,7 @@ def ledger(results: Results) -> Table:
     for (arm, number), found in sorted(_by_round(results).items(), key=lambda one: one[0]):
         lines, details = [line for line, _ in found], [detail for _, detail in found]
         labels, pseudo = (_mean([getattr(line, name) for line in lines]) for name in ("labels", "pseudo_labels"))
-        right = mean_interval([detail.pseudo_right / detail.pseudo_labels for detail in details])
+        right = share_interval([detail.pseudo_right / detail.pseudo_labels for detail in details])
         accuracy = _mean([line.test_accuracy for line in lines])
         rows.append((arm, number, labels, pseudo, right.count, right.value, right.low, right.high, accuracy))
     return Table(

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 
 from worker.benchmark.records import RoundDetail
 from worker.benchmark.results import Results
-from worker.benchmark.statistics import mean_interval, paired_difference
+from worker.benchmark.statistics import mean_interval, paired_difference, share_interval
 from worker.benchmark.table import Table
 
 
@@ -32,7 +32,7 @@ class _Point:
         return right / taken if taken else None
 
     def row(self) -> tuple[str | int | float | None, ...]:
-        both = mean_interval([_both(one) for one in self.found])
+        both = share_interval([_both(one) for one in self.found])
         single = (self.mean("accuracy_a"), self.mean("accuracy_b"), both.value, both.low, both.high)
         taken = (self.mean("taken_a"), self.mean("taken_b"), self.precision)
         return (self.arm, self.epoch, self.found[0]["source"], len(self.found), *single, *taken)

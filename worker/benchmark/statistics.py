@@ -37,6 +37,18 @@ def mean_interval(values: Sequence[float]) -> Interval:
     return Interval(mean, mean - half, mean + half, count)
 
 
+def share_interval(shares: Sequence[float]) -> Interval:
+    """Return the mean of shares with its 95% interval, which stays between 0 and 1 as shares do.
+
+    Raises:
+        ValueError: no shares.
+    """
+    found = mean_interval(shares)
+    if found.low is None or found.high is None:
+        return found
+    return Interval(found.value, max(0.0, found.low), min(1.0, found.high), found.count)
+
+
 def paired_difference(ours: Sequence[float], theirs: Sequence[float]) -> Interval:
     """Return the mean of the differences within seeds with its 95% interval.
 

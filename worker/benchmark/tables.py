@@ -10,7 +10,7 @@ from worker.benchmark.class_tables import confusion, per_class, rare_class
 from worker.benchmark.published_tables import calibration, published
 from worker.benchmark.records import RoundDetail
 from worker.benchmark.results import Results
-from worker.benchmark.statistics import mean_interval, median_labels
+from worker.benchmark.statistics import mean_interval, median_labels, share_interval
 from worker.benchmark.table import Cell, Row, Table, bounds
 from worker.learning.curves import area_under_curve, labelling_efficiency, labels_to_target
 from worker.learning.devices import stable_seed
@@ -31,7 +31,7 @@ def summary(results: Results) -> Table:
     rows: list[Row] = []
     for arm in results.curves:
         last = results.labels(arm)[-1]
-        accuracy = mean_interval(results.at(arm, last, lambda line: line.test_accuracy))
+        accuracy = share_interval(results.at(arm, last, lambda line: line.test_accuracy))
         figures = (results.mean_at(arm, last, lambda line: line.test_nll), results.mean_at(arm, last, lambda x: x.ece))
         kept = results.last_details(arm)
         others = (_mean([detail.brier for detail in kept]), _mean([detail.roc_auc for detail in kept]))
@@ -170,7 +170,7 @@ def curves(results: Results) -> Table:
     for arm in results.curves:
         differences = results.differences(arm) if arm in results.compared() else {}
         for labels in results.labels(arm):
-            accuracy = mean_interval(results.at(arm, labels, lambda line: line.test_accuracy))
+            accuracy = share_interval(results.at(arm, labels, lambda line: line.test_accuracy))
             others = [results.mean_at(arm, labels, figure) for figure in figures]
             pseudo = results.mean_at(arm, labels, lambda line: line.pseudo_labels)
             row = (arm, labels, pseudo, accuracy.count, *bounds(accuracy), *others)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from worker.benchmark.statistics import mean_interval, median_labels, paired_difference
+from worker.benchmark.statistics import mean_interval, median_labels, paired_difference, share_interval
 
 
 def test_the_interval_of_a_mean_is_students() -> None:
@@ -29,6 +29,12 @@ def test_one_seed_has_no_interval_and_none_has_no_mean() -> None:
     assert (mean_interval([0.5]).low, mean_interval([0.5]).high) == (None, None)
     with pytest.raises(ValueError, match="nothing"):
         mean_interval([])
+
+
+def test_the_interval_of_shares_stays_between_none_and_all() -> None:
+    assert (share_interval([0.0, 1.0]).low, share_interval([0.0, 1.0]).high) == (0.0, 1.0)
+    assert share_interval([0.4, 0.5, 0.6]) == mean_interval([0.4, 0.5, 0.6])
+    assert share_interval([0.5]) == mean_interval([0.5])
 
 
 def test_pairing_takes_the_spread_between_seeds_away() -> None:
