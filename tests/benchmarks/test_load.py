@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from tests.benchmarks.load import people
+from tests.benchmarks.load.label_studio import ratios
 from tests.benchmarks.load.scene import growth
 from tests.processes import clean_environment
 
@@ -54,3 +55,11 @@ def test_a_short_run_loses_nothing_and_ends_with_its_figures() -> None:
 
 def test_growth_is_how_many_times_longer_the_next_query_takes() -> None:
     assert growth({"next_p95_ms": 20.0}, {"next_p95_ms": 25.0}) == 1.25
+
+
+def test_ratios_say_how_many_times_longer_others_take_and_how_many_fewer_answers_they_get() -> None:
+    ours = {f"{what}_client_p{percent}_ms": 20.0 for what in ("next", "answer") for percent in (50, 95)}
+    theirs = {f"label_studio_{what}_p{percent}_ms": 500.0 for what in ("next", "submit") for percent in (50, 95)}
+    found = ratios({**ours, "answers_per_second": 50.0}, {**theirs, "label_studio_answers_per_second": 5.0})
+    assert found["next_p95_ratio"] == found["answer_p50_ratio"] == 25
+    assert found["answers_per_second_ratio"] == 10

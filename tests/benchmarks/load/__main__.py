@@ -11,7 +11,9 @@ import json
 import os
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
+from tests.benchmarks.load import label_studio
 from tests.benchmarks.load.scene import Load, growth, measure
 
 
@@ -28,6 +30,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _show(f"{given.people} people, {given.more_images:,} images", grown)
         figures |= {f"more_images_{name}": value for name, value in grown.items()}
         figures["next_growth"] = growth(figures, grown)
+    if given.label_studio:
+        theirs = label_studio.measure(given.label_studio, given.people, given.seconds, given.images)
+        theirs |= label_studio.ratios(figures, theirs)
+        _show(f"Label Studio: {given.people} people, {given.images:,} images", theirs)
+        figures |= theirs
     print(f"\n{time.monotonic() - began:.0f} s in all")
     print(json.dumps(figures))
 
@@ -38,6 +45,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=int, default=180, help="one answer a second and person")
     parser.add_argument("--images", type=int, default=100_000)
     parser.add_argument("--more-images", type=int, default=1_000_000, help="measured after; 0 leaves it out")
+    parser.add_argument(
+        "--label-studio", type=Path, metavar="PROGRAM", help="its `label-studio` command, to be measured beside"
+    )
     return parser.parse_args(arguments)
 
 
