@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from app.outbox import EventKind
 
-PAUSE_SECONDS = 0.25
+PAUSE_SECONDS = 0.5
 LATEST_ONLY = frozenset({EventKind.LABELS.value, EventKind.PROGRESS.value})
 MOST_WAITING = 1000  # of a page that does not read; the oldest are dropped
 
