@@ -2,7 +2,8 @@
 
 Threads share Python's interpreter lock, and answers to a project wait for its row. With the forty threads that are
 usual, most wait for each other while they hold connections and rows that others wait for; requests that wait for a free
-thread hold nothing. Measured by ``make bench-load``: with forty threads, fifty people wait twenty times as long.
+thread hold nothing. With forty threads, an answer took ten times as long where fifty people label (``make bench-load``:
+558 ms in the median, 53 with five).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from anyio import CapacityLimiter
 from anyio.to_thread import current_default_thread_limiter
 
 THREADS = 8  # of ordinary requests
-LABELING = 3  # more, of claims and answers, so that no admin's page keeps a label waiting
+LABELING = 3  # more, of claims and answers, once it is known who asks: they lock rows, and so wait for each other
 SWITCH_SECONDS = 0.001  # after which a thread makes way for others; the event loop is one of them
 
 
