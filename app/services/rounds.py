@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cache
 from typing import Any
 
-from sqlalchemy import BigInteger, BindParameter, Select, bindparam, exists, func, or_, select
+from sqlalchemy import BigInteger, BindParameter, Select, bindparam, exists, func, select
 from sqlalchemy.orm import Session
 
 from app.errors import Conflict
@@ -35,6 +35,7 @@ from app.records import (
     RoundState,
 )
 from app.services import ledger
+from app.services.batches import answered_since, awaits_answers
 from app.services.clock import now
 from app.services.ledger import Change, Proposal
 from app.services.locks import lock_project
@@ -113,9 +114,9 @@ def request_if_due(session: Session, project: Project, reason: RoundReason | Non
     latest = latest_round(session, project.id)
     if latest is None:
         return _request(session, project, RoundReason.FIRST_QUERIES)
-    if latest.state is RoundState.FAILED or _awaits_answers(session, latest):
+    if latest.state is RoundState.FAILED or awaits_answers(session, latest):
         return None
-    if reason is None and not _answered_since(session, latest):
+    if reason is None and not answered_since(session, latest):
         return _request(session, project, RoundReason.AUTOMATIC_LABELS) if _goes_on(session, project, latest) else None
     asked = session.scalar(select(Query.id).where(Query.round_id == latest.id, ~Query.reserve).limit(1))
     return _request(session, project, reason or (RoundReason.BATCH_ANSWERED if asked else RoundReason.LABELS_CHANGED))
@@ -156,7 +157,7 @@ def is_settled(session: Session, project_id: int) -> bool:
     latest = latest_round(session, project_id)
     if latest is None or latest.state in OPEN:
         return False
-    return not _awaits_answers(session, latest) and not _answered_since(session, latest)
+    return not awaits_answers(session, latest) and not answered_since(session, latest)
 
 
 def begin(session: Session, project: Project) -> Round | None:
@@ -240,11 +241,6 @@ def _request(session: Session, project: Project, reason: RoundReason) -> Round:
     return requested
 
 
-def _awaits_answers(session: Session, latest: Round) -> bool:
-    of_batch = {"project": latest.project_id, "round": latest.id}
-    return session.scalar(_unanswered_statement(), of_batch) is not None
-
-
 @cache
 def _open_statement() -> Select[int]:
     return open_round(bindparam("project", type_=BigInteger))
@@ -254,26 +250,6 @@ def _open_statement() -> Select[int]:
 def _latest_statement() -> Select[Round]:
     of_project = Round.project_id == bindparam("project", type_=BigInteger)
     return select(Round).where(of_project).order_by(Round.number.desc()).limit(1)
-
-
-@cache
-def _unanswered_statement() -> Select[int]:
-    skipped = exists().where(Annotation.image_id == Query.image_id, Annotation.outcome == Outcome.SKIP, *standing())
-    of_project = Query.project_id == bindparam("project", type_=BigInteger)  # for the index on what is open
-    of_batch = Query.round_id == bindparam("round", type_=BigInteger), ~Query.reserve
-    return select(Query.id).where(of_project, *of_batch, Query.closed_at.is_(None), ~skipped).limit(1)
-
-
-def _answered_since(session: Session, latest: Round) -> bool:
-    newer = select(Annotation.id).where(
-        Annotation.project_id == latest.project_id,
-        Annotation.counted,
-        or_(
-            Annotation.id > (latest.last_annotation_id or 0),
-            Annotation.revoked_at > func.coalesce(latest.started_at, latest.requested_at),
-        ),
-    )
-    return session.scalar(newer.limit(1)) is not None
 
 
 def _goes_on(session: Session, project: Project, latest: Round) -> bool:
