@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, cast
 
-from sqlalchemy import BigInteger, BindParameter, Boolean, Select, Table, bindparam, delete, insert, select, update
+from sqlalchemy import BindParameter, Boolean, Select, Table, bindparam, delete, insert, select, update
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import set_committed_value
 
@@ -39,7 +39,7 @@ def keep(
         given: the annotation's columns, those of ``GIVEN``.
         ends_lease: whether the person lets go of the query.
     """
-    values = {f"annotations_{name}": given[name] for name in GIVEN} | {"ends_lease": ends_lease}
+    values = {_place(Annotation, name): given[name] for name in GIVEN} | {"ends_lease": ends_lease}
     rows: dict[type[Base], Project | Query | Image] = {Project: project, Query: query, Image: image}
     for kind, names in CHANGED.items():
         values |= {_place(kind, "id"): rows[kind].id}
@@ -56,10 +56,9 @@ def _statement() -> Select[Any]:
     annotations, leases = _table(Annotation), _table(Lease)
     written = insert(annotations).values({name: _value(Annotation, name) for name in GIVEN})
     kept = written.returning(annotations.c.id).cte("kept")
-    holder: BindParameter[int] = bindparam("annotations_user_id", type_=BigInteger)
     ends: BindParameter[bool] = bindparam("ends_lease", type_=Boolean)
-    of_query = leases.c.query_id == _value(Query, "id")
-    ended = delete(leases).where(of_query, leases.c.user_id == holder, ends).returning(leases.c.id).cte("ended")
+    held = leases.c.query_id == _value(Query, "id"), leases.c.user_id == _value(Annotation, "user_id")
+    ended = delete(leases).where(*held, ends).returning(leases.c.id).cte("ended")
     changed = [
         update(_table(kind))
         .where(_table(kind).c.id == _value(kind, "id"))

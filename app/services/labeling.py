@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
@@ -21,6 +21,7 @@ from sqlalchemy import (
     Uuid,
     bindparam,
     exists,
+    func,
     or_,
     select,
 )
@@ -48,6 +49,7 @@ from app.records import (
     Project,
     Query,
     QuerySource,
+    Standing,
     UnusableReason,
     User,
 )
@@ -57,6 +59,7 @@ from app.services.clock import now
 from app.services.keeping import keep
 from app.services.locks import lock_project, lock_project_and_query, lock_query
 from app.services.queue import (
+    Found,
     is_reviewed,
     look_up,
     open_elsewhere,
@@ -121,6 +124,7 @@ class _Facts:
         asked_in: another query about the image that is not closed.
         round_is_open: a round is requested or running.
         is_member: the person may label the project now.
+        standing: what was decided about them by name.
     """
 
     known_id: int | None
@@ -130,7 +134,8 @@ class _Facts:
     holds: bool
     asked_in: int | None
     round_is_open: bool
-    is_member: bool = field(kw_only=True)
+    is_member: bool
+    standing: Standing | None
 
 
 def answer(session: Session, given: Answer) -> Answered:
@@ -147,7 +152,7 @@ def answer(session: Session, given: Answer) -> Answered:
         Conflict: the ``client_id`` belongs to another answer.
     """
     project, query = lock_project_and_query(session, given.project_id, given.query_id)
-    facts = _look_up(session, query, given)
+    facts = _facts(session, query, given)
     if facts.known_id is not None:
         return _replayed(session.get_one(Annotation, facts.known_id), given)
     _check(given)
@@ -156,13 +161,9 @@ def answer(session: Session, given: Answer) -> Answered:
     if replaced is not None and refusal is None:
         _revoke(session, project, query, replaced)
     is_check = query.source in CHECKS
-    found = look_up(session, query)
-    if refusal is None and not is_check:
-        said = Said(given.outcome, given.class_id, by_reviewer=query.source is QuerySource.REVIEW)
-        found = dataclasses.replace(found, answers=[*found.answers, (query.id, said)])
+    counts = refusal is None and not is_check
     ends_lease = not isinstance(refusal, ClassRetired)  # then the person is to choose another class for the same image
-    if ends_lease and facts.holds:
-        found = dataclasses.replace(found, held=found.held - 1)
+    found = _found_after(session, query, given, counts=counts, ended=int(ends_lease and facts.holds))
     settle_by(session, query, found)
     if refusal is None and given.outcome is Outcome.LABEL and query.source not in FREE:
         project.labels_used += 1
@@ -170,7 +171,7 @@ def answer(session: Session, given: Answer) -> Answered:
         **vars(given),
         "image_id": query.image_id,
         "corrects_id": None if replaced is None else replaced.id,
-        "counted": refusal is None and not is_check,
+        "counted": counts,
         "is_check": refusal is None and is_check,
     }
     annotation_id = keep(session, annotation, project, query, found.image, ends_lease=ends_lease)
@@ -180,6 +181,14 @@ def answer(session: Session, given: Answer) -> Answered:
     if not facts.round_is_open:
         rounds.request_if_due(session, project)
     return Answered(annotation_id, is_check=annotation["is_check"], refusal=refusal)
+
+
+def _found_after(session: Session, query: Query, given: Answer, *, counts: bool, ended: int) -> Found:
+    """Return what the query's state follows from once this answer is written and ``ended`` leases are gone."""
+    found = look_up(session, query)
+    said = Said(given.outcome, given.class_id, by_reviewer=query.source is QuerySource.REVIEW)
+    answers = [*found.answers, (query.id, said)] if counts else found.answers
+    return dataclasses.replace(found, held=found.held - ended, answers=answers)
 
 
 def _tell_other(
@@ -274,7 +283,7 @@ def _left(is_member: bool) -> LeftProject | None:
     return LeftProject("answer", reason, "ask an admin to add you again")
 
 
-def _look_up(session: Session, query: Query, given: Answer) -> _Facts:
+def _facts(session: Session, query: Query, given: Answer) -> _Facts:
     values = {
         "client": given.client_id,
         "project": given.project_id,
@@ -283,10 +292,9 @@ def _look_up(session: Session, query: Query, given: Answer) -> _Facts:
         "person": given.user_id,
         "class": given.class_id,
     }
-    found = session.execute(_facts_statement(), values).one()
-    is_member, decided = bool(found[-2]), found[-1]
-    members.Access(None, is_member, decided).require("project", given.project_id, was_enough=True)
-    return _Facts(*found[:-2], is_member=is_member)
+    facts = _Facts(*session.execute(_facts_statement(), values).one())
+    members.Access(None, facts.is_member, facts.standing).require("project", given.project_id, was_enough=True)
+    return facts
 
 
 @cache
@@ -306,7 +314,7 @@ def _facts_statement() -> Select[Any]:
             exists().where(Lease.query_id == given("query"), Lease.user_id == given("person")),
             other_open_query(given("image"), given("query")).scalar_subquery(),
             rounds.open_round(given("project")).exists(),
-            members.is_in(),
+            func.coalesce(members.is_in(), False),
             Membership.standing,
         )
         .select_from(Project)

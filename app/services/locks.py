@@ -1,9 +1,10 @@
 """The one lock order of all writers: the project's row first, then queries, then leases and images.
 
-Claiming alone does not take the project's row (unless the budget is nearly spent): it skips queries that others hold,
-so it never waits and cannot close a circle.
+Claiming alone does not take the project's row, unless the budget is nearly spent or leases have run out: it skips
+queries that others hold, so it never waits and cannot close a circle. When it takes the row, it holds no query yet.
 
-Every answer and every claim goes through here, so the statements are built once: that takes longer than they do.
+Every answer and every claim goes through here, and building a statement takes longer than running it, so each is built
+once.
 """
 
 from __future__ import annotations
