@@ -45,7 +45,6 @@ def test_a_network_splits_learns_and_survives_being_stored(name):
         assert features.shape == (2, width)
         assert torch.equal(network.head(features), logits) and logits.shape == (2, 11)
         assert torch.isfinite(logits).all()
-        torch.testing.assert_close(network(images[1:]), logits[1:], atol=1e-4, rtol=1e-3)
     again = load_network(Weights.of(network).to_bytes())
     with torch.inference_mode():
         assert torch.equal(again(images), logits)
@@ -56,6 +55,15 @@ def test_a_network_splits_learns_and_survives_being_stored(name):
     scale_logits(again, 0.25)
     with torch.inference_mode():
         torch.testing.assert_close(again(images), logits / 4, atol=1e-5, rtol=1e-4)
+
+
+@ALL
+def test_an_image_is_judged_alike_alone_and_among_others(name):
+    side, _ = SIZES[name]
+    network = make_network(name, side=side, channels=1, classes=11).double()  # in float32 kernels differ by minibatch
+    images = torch.rand(2, 1, side, side, dtype=torch.float64)
+    with torch.inference_mode():
+        torch.testing.assert_close(network(images[1:]), network(images)[1:], atol=1e-9, rtol=1e-9)
 
 
 @ALL
