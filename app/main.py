@@ -16,6 +16,7 @@ from app.database import Database
 from app.errors import BadInput
 from app.events import Bus
 from app.pages import (
+    answering,
     benchmarks,
     errors,
     grid,
@@ -42,7 +43,7 @@ from app.pages.fan_out import FanOut
 from app.pages.guards import SecurityHeaders, ServerTiming
 from app.pages.limits import BodyLimit, Tries
 from app.pages.sessions import Visits
-from app.pages.shell import Wiring, check_form_token, current_admin, current_person
+from app.pages.shell import Wiring, check_form_token, check_visit, current_admin, current_person
 from app.pages.templating import STATIC, Static, make_templates
 from app.pages.turns import labeling_turns, share_fairly
 from app.settings import Settings, load_settings
@@ -76,7 +77,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(ServerTiming)
     errors.install(app)
 
-    # routes are tried in this order, so what people who label ask for all the time comes first
+    # routes are tried in this order, so what people who label ask for all the time comes first; turns ask who it is
+    app.include_router(answering.router, dependencies=[Depends(check_visit), Depends(check_form_token)])
     for page in (labeling, images):
         app.include_router(page.router, dependencies=[Depends(current_person), Depends(check_form_token)])
     app.mount("/static", Static(directory=STATIC), name="static")

@@ -12,6 +12,7 @@ import secrets
 from typing import BinaryIO
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
 from app.errors import NotFound, Unavailable
 
@@ -28,6 +29,11 @@ class Storage:
     def __init__(self, url: str) -> None:
         self.url = url
         self._files, self._root = fsspec.core.url_to_fs(url)
+
+    @property
+    def is_near(self) -> bool:
+        """Whether blobs are files on this machine, so that reading a small one takes no time to speak of."""
+        return isinstance(self._files, LocalFileSystem)
 
     def put(self, data: bytes) -> str:
         """Keep the bytes and return their sha256 in hexadecimal."""

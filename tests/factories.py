@@ -68,6 +68,7 @@ def make_project(
     storage: Storage | None = None,
     recipe: dict[str, object] | None = None,
     test_images: int = 0,
+    side: int = 8,
 ) -> Project:
     """Make a project; image i truly has class i modulo the number of classes. Blobs exist if a storage is given."""
     new = NewProject(
@@ -81,10 +82,10 @@ def make_project(
             Image(
                 project_id=project.id,
                 row=row,
-                content_hash=storage.put(picture(number)) if storage else f"{uuid4().hex}{uuid4().hex}",
+                content_hash=storage.put(picture(number, side)) if storage else f"{uuid4().hex}{uuid4().hex}",
                 name=f"image-{row}.png",
-                width=8,
-                height=8,
+                width=side,
+                height=side,
                 grey=True,
                 split=Split.TEST if row >= images - test_images else Split.POOL,
                 true_class_id=known[row % len(known)].id if known else None,

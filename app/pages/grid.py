@@ -12,8 +12,9 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 from pydantic import Field
 
+from app.pages.answering import Body, RowId, ShownQuery, shown_query
 from app.pages.grid_shown import grid_page
-from app.pages.labeling import Body, Released, RowId, ShownQuery, shown_query
+from app.pages.labeling import Released
 from app.pages.paths import ProjectId
 from app.pages.shell import SignedIn, Wired, render, texts_for
 from app.services import grids, labeling_progress, projects

@@ -10,9 +10,7 @@ from fastapi.responses import Response
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from app.errors import UnreadableImage
-from app.pages.paths import ImageId
-from app.pages.shell import Wired
-from app.services.reporting.pictures import image_blob
+from app.pages.shell import ContentHash, Wired
 
 router = APIRouter()
 
@@ -25,11 +23,9 @@ Side = Annotated[int | None, Query(ge=SMALLEST, le=LARGEST)]
 
 @router.get("/images/{image_id}")
 def image_bytes(
-    wired: Wired, image_id: ImageId, size: Side = None, if_none_match: Annotated[str | None, Header()] = None
+    wired: Wired, blob: ContentHash, size: Side = None, if_none_match: Annotated[str | None, Header()] = None
 ) -> Response:
     """Return an image, or a thumbnail of at most ``size`` pixels a side; images never change, so keep them for ever."""
-    with wired.database.reading() as session:
-        blob = image_blob(session, image_id)
     tag = f'"{blob[:32]}{"" if size is None else f"-{size}"}"'
     headers = {"ETag": tag, "Cache-Control": "private, max-age=31536000, immutable"}
     if if_none_match == tag:

@@ -1,7 +1,6 @@
-"""The labeling page and what its script asks for: claim, answers, undo, renew, release, own answers, and reasons.
+"""The labeling page and what its script asks for now and then: undo, renew, release, own answers, and reasons.
 
-Every endpoint opens its transaction, calls one service, commits, and only then answers: a label that was acknowledged
-is in the database. What cannot count is kept by the service and refused here, after the commit.
+What it asks for all the time, queries and that answers are kept, is ``app.pages.answering``.
 """
 
 from __future__ import annotations
@@ -11,63 +10,23 @@ from dataclasses import dataclass
 from typing import Annotated
 from uuid import UUID
 
-from anyio.to_thread import run_sync
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from app.errors import QuerentError
+from app.pages.answering import MOST_QUERIES, Body, RowId, ShownQuery, shown_query
 from app.pages.labeling_shown import labeling_page, why_asked
-from app.pages.paths import LARGEST_ID, Before, ProjectId, QueryId
-from app.pages.shell import Person, SignedIn, Wired, Wiring, render, texts_for
+from app.pages.paths import Before, ProjectId, QueryId
+from app.pages.shell import SignedIn, Wired, render, texts_for
 from app.records import Outcome, UnusableReason
 from app.services import claiming, labeling, labeling_progress, members, projects
-from app.services.claiming import Ask
-from app.services.labeling import Answer, Answered
-from app.services.labeling_progress import LabelingProgress, Nothing
+from app.services.labeling_progress import LabelingProgress
 from app.services.reporting.asked_because import asked_because
-from app.services.reporting.check_results import Feedback, feedback
 from app.services.reporting.own_answers import OwnAnswer, own_answers
 
 router = APIRouter()
 
-MOST_QUERIES = 50
-MOST_ANSWERS = 100
-LONGEST_LOOK_SECONDS = 86_400.0
-
-RowId = Annotated[int, Field(ge=1, le=LARGEST_ID)]
 QueryIds = Annotated[list[RowId], Field(max_length=MOST_QUERIES * 4)]
-
-
-class Body(BaseModel):
-    """What a script may send: nothing but the fields that are named."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ClaimBody(Body):
-    """How many queries the page has room for."""
-
-    count: int = Field(ge=1, le=MOST_QUERIES)
-
-
-class AnswerBody(Body):
-    """One answer, with an id that the page made."""
-
-    client_id: UUID
-    query_id: RowId
-    outcome: Outcome
-    class_id: RowId | None = None
-    seconds_taken: float | None = Field(None, ge=0, le=LONGEST_LOOK_SECONDS, allow_inf_nan=False)
-    reason: UnusableReason | None = None
-    saw_prediction: bool = False
-    corrects: UUID | None = None
-
-
-class AnswersBody(Body):
-    """Several answers in the order in which they were given."""
-
-    answers: Annotated[list[AnswerBody], Field(min_length=1, max_length=MOST_ANSWERS)]
 
 
 class UndoBody(Body):
@@ -87,56 +46,6 @@ class ReleaseBody(Body):
 
     query_ids: QueryIds | None = None
     form_token: str | None = None
-
-
-@dataclass(frozen=True)
-class ShownQuery:
-    """A query as the page's script gets it."""
-
-    query_id: int
-    image_url: str
-    width: int
-    height: int
-    reserve: bool
-    round: int
-
-
-@dataclass(frozen=True)
-class Claimed:
-    """What a claim brought, or why it brought nothing."""
-
-    queries: list[ShownQuery]
-    lease_seconds: int
-    progress: LabelingProgress
-    nothing: Nothing | None
-
-
-@dataclass(frozen=True)
-class Kept:
-    """An answer is in the database; ``feedback`` tells the known answer to a gold image, where the project does so."""
-
-    annotation_id: int
-    replay: bool
-    progress: LabelingProgress
-    feedback: Feedback | None = None
-
-
-@dataclass(frozen=True)
-class OneKept:
-    """What became of one of several answers: kept, or why it does not count."""
-
-    client_id: UUID
-    annotation_id: int | None
-    replay: bool
-    refusal: dict[str, str] | None
-
-
-@dataclass(frozen=True)
-class AllKept:
-    """What became of several answers, in their order."""
-
-    answers: list[OneKept]
-    progress: LabelingProgress
 
 
 @dataclass(frozen=True)
@@ -194,26 +103,6 @@ def label_page(request: Request, wired: Wired, person: SignedIn, project_id: Pro
     return render(request, "labeling/page.html", lease_seconds=wired.settings.lease_seconds, **vars(page))
 
 
-@router.post("/projects/{project_id}/claim")
-async def claim(wired: Wired, person: SignedIn, project_id: ProjectId, body: ClaimBody) -> Claimed:
-    """Hand out the next queries of the ranking, when it is their turn."""
-    return await run_sync(_claim, wired, person, project_id, body.count, limiter=wired.turns)
-
-
-def _claim(wired: Wiring, person: Person, project_id: int, count: int) -> Claimed:
-    lease_seconds = wired.settings.lease_seconds
-    with wired.database.transaction() as session:
-        asks = claiming.claim(session, project_id, person.id, count, lease_seconds)
-        session.commit()
-    with wired.database.reading() as session:
-        return Claimed(
-            queries=[shown_query(ask) for ask in asks],
-            lease_seconds=lease_seconds,
-            progress=labeling_progress.progress(session, project_id, person.id),
-            nothing=None if asks else labeling_progress.why_nothing(session, project_id, person.id),
-        )
-
-
 @router.get("/projects/{project_id}/answers")
 def list_own_answers(wired: Wired, person: SignedIn, project_id: ProjectId, before: Before = None) -> ShownAnswers:
     """Return the person's own answers, a page at a time."""
@@ -231,35 +120,6 @@ def why(request: Request, wired: Wired, person: SignedIn, project_id: ProjectId,
     t = texts_for(request)
     how, facts = why_asked(because, t)
     return render(request, "labeling/_why.html", because=because, how=how, facts=facts, share=t.percent)
-
-
-@router.post("/projects/{project_id}/answers")
-async def answer(wired: Wired, person: SignedIn, project_id: ProjectId, body: AnswerBody) -> Kept:
-    """Keep one answer, when it is its turn."""
-    return await run_sync(_keep, wired, person, project_id, body, limiter=wired.turns)
-
-
-def _keep(wired: Wiring, person: Person, project_id: int, body: AnswerBody) -> Kept:
-    with wired.database.transaction() as session:
-        answered = labeling.answer(session, _answer(project_id, person.id, body))
-        session.commit()
-    if answered.refusal is not None:
-        raise answered.refusal
-    with wired.database.reading() as session:
-        progress = labeling_progress.progress(session, project_id, person.id)
-        told = feedback(session, project_id, answered.annotation_id) if answered.is_check else None
-    return Kept(answered.annotation_id, answered.replay, progress, told)
-
-
-@router.post("/projects/{project_id}/answers/batch")
-def answer_all(wired: Wired, person: SignedIn, project_id: ProjectId, body: AnswersBody) -> AllKept:
-    """Keep the answers of a whole page with one commit; each has its own id and its own fate."""
-    with wired.database.transaction() as session:
-        given = [_answer(project_id, person.id, each) for each in body.answers]
-        kept = labeling.answer_all(session, given)
-        session.commit()
-        progress = labeling_progress.progress(session, project_id, person.id)
-    return AllKept([_kept(each.client_id, fate) for each, fate in zip(given, kept, strict=True)], progress)
 
 
 @router.post("/projects/{project_id}/undo")
@@ -288,40 +148,6 @@ def release(wired: Wired, person: SignedIn, project_id: ProjectId, body: Release
         count = claiming.release(session, project_id, person.id, body.query_ids)
         session.commit()
     return Released(count)
-
-
-def shown_query(ask: Ask) -> ShownQuery:
-    """Return a query as the page's script gets it."""
-    return ShownQuery(
-        query_id=ask.query_id,
-        image_url=f"/images/{ask.image_id}",
-        width=ask.width,
-        height=ask.height,
-        reserve=ask.reserve,
-        round=ask.round_number,
-    )
-
-
-def _answer(project_id: int, user_id: int, body: AnswerBody) -> Answer:
-    return Answer(
-        client_id=body.client_id,
-        project_id=project_id,
-        query_id=body.query_id,
-        user_id=user_id,
-        outcome=body.outcome,
-        class_id=body.class_id,
-        seconds_taken=body.seconds_taken,
-        reason=body.reason,
-        saw_prediction=body.saw_prediction,
-        corrects=body.corrects,
-    )
-
-
-def _kept(client_id: UUID, fate: Answered | QuerentError) -> OneKept:
-    if isinstance(fate, QuerentError):
-        return OneKept(client_id, None, replay=False, refusal=fate.as_json())
-    refusal = None if fate.refusal is None else fate.refusal.as_json()
-    return OneKept(client_id, fate.annotation_id, fate.replay, refusal)
 
 
 def _shown_answer(own: OwnAnswer) -> ShownAnswer:

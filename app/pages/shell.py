@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from starlette.datastructures import FormData
 
 from app.database import Database
-from app.errors import BadInput, ForeignForm, NotAllowed
+from app.errors import BadInput, ForeignForm, NotAllowed, NotFound, NotSignedIn
 from app.events import Bus
 from app.pages.closing import Closing
 from app.pages.fan_out import FanOut
@@ -103,10 +103,22 @@ def current_person(request: Request, wired: Wired) -> Person:
     if named and access and not request.state.person.is_admin:
         route = (request.method, request.scope["route"].path)
         access.require(*named, was_enough=route in OPEN_TO_FORMER_MEMBERS)
+    request.state.content_hash = access.content_hash if access else None
     return cast(Person, request.state.person)
 
 
 SignedIn = Annotated[Person, Depends(current_person)]
+
+
+async def _content_hash(request: Request, _person: SignedIn) -> str:
+    content_hash: str | None = request.state.content_hash
+    if content_hash is None:
+        raise NotFound("image", "there is no such image", "go back to the project")
+    return content_hash
+
+
+# of the image that the address names, read in the statement that says who may see it
+ContentHash = Annotated[str, Depends(_content_hash)]
 
 
 def current_admin(person: SignedIn) -> Person:
@@ -117,6 +129,12 @@ def current_admin(person: SignedIn) -> Person:
 
 
 AdminOnly = Annotated[Person, Depends(current_admin)]
+
+
+async def check_visit(request: Request) -> None:
+    """Raise NotSignedIn when the browser has no session; who it belongs to, and whether it stands, is not asked yet."""
+    if visit_of(request).user_id is None:
+        raise NotSignedIn("session", "it has ended", "sign in again")
 
 
 async def check_form_token(request: Request, wired: Wired) -> None:

@@ -69,6 +69,7 @@ class Ask:
     rank: int
     reserve: bool
     source: QuerySource
+    content_hash: str
 
 
 @dataclass(frozen=True)
@@ -378,8 +379,9 @@ def _held_statement() -> Select[int, int, bool]:
 @cache
 def _asks_statement(surest_first: bool) -> Select[Any]:
     as_reserve = case((Query.source.in_(CHECKS), Query.parts[SHOWN_AS_RESERVE].as_boolean()), else_=Query.reserve)
+    size = Image.width, Image.height
     return (
-        select(Query.id, Query.image_id, Image.width, Image.height, Round.number, Query.rank, as_reserve, Query.source)
+        select(Query.id, Query.image_id, *size, Round.number, Query.rank, as_reserve, Query.source, Image.content_hash)
         .join(Image, Image.id == Query.image_id)
         .join(Round, Round.id == Query.round_id)
         .where(Query.id == any_(bindparam("queries", type_=ARRAY(BigInteger))))

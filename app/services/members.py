@@ -11,7 +11,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from sqlalchemy import ColumnElement, Select, and_, any_, bindparam, exists, func, literal, or_, select, true
+from sqlalchemy import (
+    ColumnElement,
+    Executable,
+    Select,
+    and_,
+    any_,
+    bindparam,
+    exists,
+    func,
+    literal,
+    or_,
+    select,
+    true,
+)
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -33,11 +46,13 @@ class Access:
         user: the person, loaded on the way; None if there is no such person or project.
         is_member: whether they may see and label it now.
         standing: what was decided about them by name.
+        content_hash: of the image that was asked for, if it was one.
     """
 
     user: User | None
     is_member: bool
     standing: Standing | None
+    content_hash: str | None = None
 
     def require(self, kind: str, of_id: int, *, was_enough: bool = False) -> None:
         """Raise NotAMember or NotFound as ``check`` does; ``kind`` and ``of_id`` say what was asked for."""
@@ -203,8 +218,9 @@ def _to_project() -> Select[User, bool, Standing]:
 
 
 @cache
-def _to_image() -> Select[User, bool, Standing]:
-    return _access().join(Image, Image.project_id == Project.id).where(Image.id == bindparam("of_id"))
+def _to_image() -> Select[User, bool, Standing, str]:
+    of_image = _access().join(Image, Image.project_id == Project.id).where(Image.id == bindparam("of_id"))
+    return of_image.add_columns(Image.content_hash)
 
 
 def _access() -> Select[User, bool, Standing]:
@@ -216,9 +232,9 @@ def _access() -> Select[User, bool, Standing]:
     )
 
 
-def _read(session: Session, wanted: Select[User, bool, Standing], of_id: int, user_id: int) -> Access:
+def _read(session: Session, wanted: Executable, of_id: int, user_id: int) -> Access:
     found = session.execute(wanted, {"of_id": of_id, "user_id": user_id}).first()
-    return Access(None, False, None) if found is None else Access(found[0], bool(found[1]), found[2])
+    return Access(None, False, None) if found is None else Access(found[0], bool(found[1]), *found[2:])
 
 
 def _decide(session: Session, project_id: int, user_id: int, standing: Standing, by: int | None) -> None:

@@ -25,7 +25,7 @@ export class Failure extends Error {
 }
 
 /**
- * @typedef {{query_id: number, image_url: string, width: number, height: number, reserve: boolean,
+ * @typedef {{query_id: number, image_url: string, picture: string|null, width: number, height: number, reserve: boolean,
  *   round: number}} Query
  * @typedef {{batch_answered: number, batch_size: number, labels_used: number, budget: number, own_labels: number,
  *   round_number: number, classes_version: number, stage: {stage?: string}|null}} Progress

@@ -12,7 +12,7 @@ const LONGEST_IMAGE_WAIT_MS = 4_000;
  */
 
 /**
- * Wrap a query and start fetching its image.
+ * Wrap a query and start fetching its image, unless that came along.
  *
  * @param {import("./api.js").Query} query @param {string} address of its image, perhaps of a smaller one
  * @param {() => void} changed called when the image has been decoded, or a try has failed
@@ -23,6 +23,7 @@ export function fetchImage(query, address, changed) {
   image.decoding = "sync"; // shown in the frame in which it is put on the page
   image.alt = text("image.alt");
   image.draggable = false;
+  image.dataset.address = query.image_url;
   const item = { query, image, state: "loading", wanted: true };
   void decode(item, address, changed);
   return item;
@@ -38,7 +39,7 @@ async function decode(item, address, changed) {
     try {
       // another address after a failure, since the browser remembers for a while that the first one failed
       const again = `${address}${address.includes("?") ? "&" : "?"}try=${tries}`;
-      item.image.src = tries === 1 ? address : again;
+      item.image.src = tries === 1 ? (item.query.picture ?? address) : again;
       await item.image.decode();
       item.state = "decoded";
     } catch {

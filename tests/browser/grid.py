@@ -24,7 +24,7 @@ SEE_PAGE = """previous => new Promise((resolve, reject) => {
     if (performance.now() > deadline) return reject(new Error(document.querySelector("main").innerText));
     const board = document.querySelector(".stage:not([aria-busy=true]) .board");
     const images = board ? [...board.querySelectorAll(".tile img")] : [];
-    const ids = images.map(image => new URL(image.src).pathname.split("/").pop());
+    const ids = images.map(image => image.dataset.address.split("/").pop());
     const isWhole = board && ids.length === board.children.length;
     if (!isWhole || ids.join() === previous) return requestAnimationFrame(look);
     setTimeout(() => resolve(ids.map(Number)));

@@ -33,7 +33,7 @@ SEE = """previous => new Promise((resolve, reject) => {
   const look = () => {
     if (performance.now() > deadline) return reject(new Error(document.querySelector("main").innerText));
     const image = document.querySelector(".stage:not([aria-busy=true]) .picture");
-    const id = image && new URL(image.src).pathname.split("/").pop();
+    const id = image && image.dataset.address.split("/").pop();
     if (!id || id === previous) return requestAnimationFrame(look);
     setTimeout(() => resolve(id));
   };
@@ -127,13 +127,13 @@ def chromium() -> Iterator[Browser]:
 def stage(web: WebServer, database: Database) -> Stage:
     def build(
         queries: int = 20, reserve: int = 0, classes: tuple[str, ...] = DIGITS, *, password: str | None = None,
-        state: ProjectState = ProjectState.RUNNING, spare: int = 0, overlap: int = 1,
+        state: ProjectState = ProjectState.RUNNING, spare: int = 0, overlap: int = 1, side: int = 8,
     ) -> Scene:  # fmt: skip
         with database.transaction() as session:
             user = make_user(session, password=password)
             storage = Storage(web.settings.storage)
             images = queries + reserve + spare
-            project = make_project(session, images, classes, storage=storage, state=state, overlap=overlap)
+            project = make_project(session, images, classes, storage=storage, state=state, overlap=overlap, side=side)
             asked = make_round(session, project, queries, reserve)
             ranked = select(Query.image_id).where(Query.round_id == asked.id).order_by(Query.rank)
             scene = Scene(

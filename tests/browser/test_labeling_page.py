@@ -586,7 +586,7 @@ def test_old_queries_that_arrive_after_the_round_is_done_are_given_back(
 
 
 def test_an_image_that_cannot_be_fetched_does_not_block_the_page(stage: Stage, open_page: Open) -> None:
-    scene = stage()
+    scene = stage(side=100)  # smaller ones come along with their queries
     page = open_page(scene)
     see(page)
     until(lambda: scene.leases() >= 5, 20, "the next images are held")

@@ -10,9 +10,9 @@ import pytest
 from sqlalchemy import select, update
 from starlette.testclient import TestClient
 
+from app.pages.answering import MOST_ANSWERS
 from app.pages.grid import MOST_ON_A_PAGE
 from app.pages.grid_shown import COUNTS
-from app.pages.labeling import MOST_ANSWERS
 from app.records import Annotation, Project, Query, ReasonsShown
 from tests.factories import classes_of, make_project, make_round, predict
 from tests.service.web import JSON, Web, token_of, web
@@ -64,7 +64,7 @@ def test_a_page_comes_with_its_class_and_what_else_there_is(grid: GridPerson) ->
 def test_a_query_of_a_page_says_no_more_of_the_prediction_than_the_page_does(grid: GridPerson) -> None:
     claimed = grid.post("grid/claim", count=1)
     [query] = claimed["queries"]  # type: ignore[misc]
-    assert set(query) == {"query_id", "image_url", "width", "height", "reserve", "round"}
+    assert set(query) == {"query_id", "image_url", "picture", "width", "height", "reserve", "round"}
 
 
 def test_what_is_not_of_the_class_is_put_back_once(grid: GridPerson) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import html
 import json
 import re
+from base64 import b64encode
+from typing import cast
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import func, select, update
 from starlette.testclient import TestClient
 
 from app.records import Annotation, Image, Model, Project, Query, QuerySource, ReasonsShown, User
@@ -71,6 +73,42 @@ def test_an_answer_keeps_what_the_page_says_about_it(labeling: Labeling) -> None
     assert own["client_id"] == second
     assert (own["outcome"], own["class_id"], own["class_name"], own["reason"]) == ("label", new.class_id, "1", None)
     assert own["query"]["image_url"] == f"/images/{labeling.image_id}"
+
+
+def set_image(labeling: Labeling, **values: object) -> None:
+    with labeling.web.database.transaction() as session:
+        session.execute(update(Image).where(Image.project_id == labeling.project_id).values(values))
+        session.commit()
+
+
+def pictures(labeling: Labeling) -> dict[int, str | None]:
+    reply = labeling.post("claim", count=3)
+    assert reply["status"] == 200
+    queries = cast(list[dict[str, str]], reply["queries"])
+    return {int(query["image_url"].removeprefix("/images/")): query["picture"] for query in queries}
+
+
+def test_small_images_come_along_with_their_queries(labeling: Labeling) -> None:
+    came = pictures(labeling)
+    with labeling.web.database.transaction() as session:
+        blobs = {image_id: session.get_one(Image, image_id).content_hash for image_id in came}
+    files = {image_id: labeling.web.wiring.storage.get(blob) for image_id, blob in blobs.items()}
+    assert len(came) == 3 and len(set(came.values())) == 3
+    assert came == {image_id: f"data:image/png;base64,{b64encode(file).decode()}" for image_id, file in files.items()}
+
+
+@pytest.mark.parametrize("values", [{"width": 65, "height": 64}, {"content_hash": func.md5(Image.name)}])
+def test_larger_images_and_those_without_a_file_are_fetched_by_their_addresses(
+    labeling: Labeling, values: dict[str, object]
+) -> None:
+    set_image(labeling, **values)
+    assert list(pictures(labeling).values()) == [None] * 3
+
+
+def test_a_body_that_is_not_json_is_named(labeling: Labeling) -> None:
+    for path in ("claim", "answers", "answers/batch"):
+        sent = labeling.client.post(f"/projects/{labeling.project_id}/{path}", content="{", headers=labeling.headers)
+        assert (sent.status_code, sent.json()["subject"]) == (422, "request") and "JSON" in sent.json()["reason"]
 
 
 @pytest.mark.parametrize(

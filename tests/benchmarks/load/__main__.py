@@ -20,7 +20,7 @@ from tests.benchmarks.load.scene import Load, growth, measure
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print a table and, last, the figures as JSON."""
     given = _parse(arguments)
-    load = Load(given.people, given.seconds)
+    load = Load(given.people, given.seconds, given.side)
     print(f"{os.cpu_count()} cores; load before: {os.getloadavg()[0]:.1f}")
     began = time.monotonic()
     figures = measure(load, given.images)
@@ -45,6 +45,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=int, default=180, help="one answer a second and person")
     parser.add_argument("--images", type=int, default=100_000)
     parser.add_argument("--more-images", type=int, default=1_000_000, help="measured after; 0 leaves it out")
+    parser.add_argument("--side", type=int, default=28, help="pixels of the images; from 65 on pages fetch each")
     parser.add_argument(
         "--label-studio", type=Path, metavar="PROGRAM", help="its `label-studio` command, to be measured beside"
     )

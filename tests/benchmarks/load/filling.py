@@ -43,10 +43,11 @@ class Filled:
     users: list[User]
 
 
-def fill(database: Database, settings: Settings, images: int, people: int, queries: int) -> Filled:
+def fill(database: Database, settings: Settings, images: int, people: int, queries: int, side: int) -> Filled:
     """Make a project of ``images`` rows with a batch of ``queries`` and as much reserve, and people for it.
 
-    Only images that are asked about have files of their own; ``queries`` of each kind must fit into the pool.
+    Only images that are asked about have files of their own, of ``side`` pixels a side; ``queries`` of each kind must
+    fit into the pool.
     """
     labelled, test = min(LABELLED, images // 10), min(TEST_IMAGES, images // 10)
     asked = range(labelled + test, labelled + test + 2 * queries)
@@ -57,7 +58,7 @@ def fill(database: Database, settings: Settings, images: int, people: int, queri
         project = make_project(session, 0, CLASSES, budget=images, recipe=RECIPE)
         add_image_rows(session, project, images)
         _know_labels(session, project, labelled, test)
-        _store_files(session, project, storage, asked)
+        _store_files(session, project, storage, asked, side)
         _finish_first_round(session, project, asked, queries)
         users = [make_user(session) for _ in range(people)]
         class_ids = [known.id for known in classes_of(session, project)]
@@ -88,15 +89,15 @@ def _know_labels(session: Session, project: Project, labelled: int, test: int) -
     )
 
 
-def _store_files(session: Session, project: Project, storage: Storage, asked: range) -> None:
-    hashes = [storage.put(picture(number)) for number in asked]
+def _store_files(session: Session, project: Project, storage: Storage, asked: range, side: int) -> None:
+    hashes = [storage.put(picture(number, side)) for number in asked]
     session.execute(
         text(
-            "UPDATE images SET content_hash = given.hash"
+            "UPDATE images SET content_hash = given.hash, width = :side, height = :side"
             " FROM unnest(cast(:rows AS integer[]), cast(:hashes AS text[])) AS given (row, hash)"
             " WHERE images.project_id = :project AND images.row = given.row"
         ),
-        {"project": project.id, "rows": list(asked), "hashes": hashes},
+        {"project": project.id, "rows": list(asked), "hashes": hashes, "side": side},
     )
 
 

@@ -130,9 +130,10 @@ class Person:
         if len(reply["queries"]) < wanted:
             self._not_before = asyncio.get_running_loop().time() + FIRST_WAIT_SECONDS
         for query in reply["queries"]:
-            began = time.perf_counter()
-            image = await self._client.get(query["image_url"])
-            self._seen.note("image", began, image)
+            if query["picture"] is None:  # small ones come along
+                began = time.perf_counter()
+                image = await self._client.get(query["image_url"])
+                self._seen.note("image", began, image)
             self._held.append(query)
 
     async def _send(self) -> None:

@@ -29,10 +29,11 @@ REQUESTS = ("answer", "next", "image", "renew")
 
 @dataclass(frozen=True)
 class Load:
-    """How many people label, and for how long at one answer a second."""
+    """How many people label images of how many pixels a side, and for how long at one answer a second."""
 
     people: int
     seconds: int
+    side: int
 
     @property
     def queries(self) -> int:
@@ -47,7 +48,7 @@ def measure(load: Load, images: int) -> dict[str, float]:
         AssertionError: an accepted answer is not stored once, or the round was not training.
     """
     with servers() as (settings, database):
-        filled = fill(database, settings, images, load.people, load.queries)
+        filled = fill(database, settings, images, load.people, load.queries, load.side)
         with product(settings):
             _train(database, settings, filled.project_id)
             cores, seen = Cores(settings), Seen()
