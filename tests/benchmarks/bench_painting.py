@@ -24,6 +24,7 @@ from tests.factories import make_project, make_round, make_user
 
 PRESSES = 120
 COLD_PRESSES = 40
+SIDE = 100  # smaller images come along with their queries, and nothing would be fetched
 THINKING_MS = 150  # between two presses: faster than people are, and enough for the queue to be refilled
 MEASURES = "name => performance.getEntriesByName(name).map(item => item.duration)"
 # lets only the first image be fetched before a key is pressed
@@ -88,7 +89,8 @@ def _measure(settings: Settings, web: WebServer, browser: Browser) -> dict[str, 
     database = Database(str(settings.database_url))
     with database.transaction() as session:
         user = make_user(session)
-        project = make_project(session, PRESSES + COLD_PRESSES + 40, storage=Storage(settings.storage))
+        storage = Storage(settings.storage)
+        project = make_project(session, PRESSES + COLD_PRESSES + 40, storage=storage, side=SIDE)
         make_round(session, project, queries=PRESSES + COLD_PRESSES + 40)
         path = f"/projects/{project.id}/label"
         session.commit()
