@@ -35,7 +35,7 @@ from sqlalchemy import (
     union_all,
     update,
 )
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 from sqlalchemy.sql.dml import ReturningInsert, ReturningUpdate
 
 from app.errors import BadInput
@@ -55,6 +55,7 @@ PROJECT: BindParameter[int] = bindparam("project", type_=BigInteger)
 PERSON: BindParameter[int] = bindparam("person", type_=BigInteger)
 COUNT: BindParameter[int] = bindparam("count", type_=Integer)
 LEASE: BindParameter[timedelta] = bindparam("lease", type_=Interval)
+LEFT: BindParameter[timedelta] = bindparam("left", type_=Interval)  # of a lease that nothing has renewed for too long
 
 
 @dataclass(frozen=True)
@@ -82,20 +83,29 @@ class _Wish:
     orphans_after: float
     reserves: bool
 
+    @property
+    def orphans_left(self) -> timedelta:
+        """What is left of a lease at most when its page has crashed."""
+        return timedelta(seconds=self.lease_seconds * (1.0 - self.orphans_after))
+
 
 @dataclass(frozen=True)
 class _Left:
-    """What a claim goes by.
+    """What a claim goes by, read in one statement.
 
     Attributes:
         labels: how many more queries may be handed out before their answers pass the budget.
         expired: some leases have run out.
         round_is_open: a round is requested or running.
+        orphans: the person has leases that a crashed page of theirs left.
+        reserves_held: how many queries beyond the batch the person holds.
     """
 
     labels: int
     expired: bool
     round_is_open: bool
+    orphans: bool
+    reserves_held: int
 
 
 def claim(
@@ -127,7 +137,7 @@ def claim(
     if project.state is not ProjectState.RUNNING:
         return []
     wish = _Wish(user_id, count, lease_seconds, orphans_after, reserves=reserves)
-    left = _what_is_left(session, project)
+    left = _what_is_left(session, project, wish)
     if not left.expired:
         return asks_of(session, _take_next(session, project, wish, left))
     with session.begin_nested() as first_try:
@@ -136,7 +146,7 @@ def claim(
             first_try.rollback()  # lets go of the queries, since the project is locked before any of them
     if len(taken) < count:
         return_expired(session, project_id)
-        taken = _take_next(session, project, wish, _what_is_left(session, project))
+        taken = _take_next(session, project, wish, _what_is_left(session, project, wish))
     return asks_of(session, taken)
 
 
@@ -151,7 +161,8 @@ def claim_predicted(
     project = projects.get(session, project_id)
     if project.state is not ProjectState.RUNNING:
         return []
-    room = min(count, _what_is_left(session, project).labels)
+    wish = _Wish(user_id, count, lease_seconds, orphans_after=1.0, reserves=True)
+    room = min(count, _what_is_left(session, project, wish).labels)
     taken = _take(session, project_id, user_id, room, lease_seconds, reserves=room, class_id=class_id)
     return asks_of(session, taken, surest_first=True)
 
@@ -245,15 +256,16 @@ def pickable(
 def _take_next(session: Session, project: Project, wish: _Wish, left: _Left) -> list[int]:
     """Lease what comes next for a person: what a crashed page of theirs left, then checks among the ranking."""
     user_id, lease_seconds = wish.user_id, wish.lease_seconds
-    taken = _take_orphans(session, project.id, wish)
+    taken = _take_orphans(session, project.id, wish) if left.orphans else []
     room = min(wish.count - len(taken), left.labels)
     wanted = checks.draw(session, project, user_id, room)
-    ahead = _reserves_ahead(session, project.id, wish, left, room)
+    ahead = _reserves_ahead(wish, left, room)
     ranked = _take(session, project.id, user_id, room - wanted.total, lease_seconds, reserves=ahead)
     if wanted.total:
         if beside := _places(session, project.id, user_id, ranked, reserves=ahead):
             ranked += checks.take(session, project, user_id, wanted, beside=beside, lease_seconds=lease_seconds)
-        ahead = _reserves_ahead(session, project.id, wish, left, room)
+        left = _what_is_left(session, project, wish)
+        ahead = _reserves_ahead(wish, left, room)
         ranked += _take(session, project.id, user_id, room - len(ranked), lease_seconds, reserves=ahead)
     return taken + ranked
 
@@ -291,17 +303,19 @@ def _take_orphans(session: Session, project_id: int, wish: _Wish) -> list[int]:
         "project": project_id,
         "person": wish.user_id,
         "count": wish.count,
-        "left": timedelta(seconds=wish.lease_seconds * (1.0 - wish.orphans_after)),
+        "left": wish.orphans_left,
         "lease": timedelta(seconds=wish.lease_seconds),
     }
     return list(session.scalars(_orphans_statement(), values).all())
 
 
-def _what_is_left(session: Session, project: Project) -> _Left:
+def _what_is_left(session: Session, project: Project, wish: _Wish) -> _Left:
     if project.budget - project.labels_used < NEARLY_SPENT:
         project = lock_project(session, project.id)
-    held, expired, is_open = session.execute(_held_statement(), {"project": project.id}).one()
-    return _Left(max(0, project.budget - project.labels_used - held), expired > 0, is_open)
+    values = {"project": project.id, "person": wish.user_id, "left": wish.orphans_left}
+    held, expired, is_open, orphans, reserves_held = session.execute(_held_statement(), values).one()
+    labels = max(0, project.budget - project.labels_used - held)
+    return _Left(labels, expired > 0, is_open, orphans > 0, reserves_held)
 
 
 def _places(session: Session, project_id: int, user_id: int, taken: Sequence[int], *, reserves: int) -> list[Beside]:
@@ -317,20 +331,13 @@ def _places(session: Session, project_id: int, user_id: int, taken: Sequence[int
     return [Beside(*row) for row in session.execute(places)]
 
 
-def _reserves_ahead(session: Session, project_id: int, wish: _Wish, left: _Left, room: int) -> int:
+def _reserves_ahead(wish: _Wish, left: _Left, room: int) -> int:
     """Return how many queries beyond the batch may be taken: as many as there is room for while a round is open."""
     if room <= 0 or not wish.reserves:
         return 0
     if left.round_is_open:
         return room
-    held = session.scalar(_reserves_held(), {"project": project_id, "person": wish.user_id}) or 0
-    return max(0, RESERVE_AHEAD - held)
-
-
-@cache
-def _reserves_held() -> Select[int]:
-    of_person = Lease.project_id == PROJECT, Lease.user_id == PERSON
-    return select(func.count()).where(*of_person, Lease.query_id == Query.id, Query.reserve)
+    return max(0, RESERVE_AHEAD - left.reserves_held)
 
 
 @cache
@@ -357,10 +364,9 @@ def _take_statement(of_class: bool) -> ReturningInsert[int]:
 
 @cache
 def _orphans_statement() -> ReturningUpdate[int]:
-    left: BindParameter[timedelta] = bindparam("left", type_=Interval)
     orphans = (
         select(Lease.id)
-        .where(Lease.project_id == PROJECT, Lease.user_id == PERSON, Lease.expires_at <= func.now() + left)
+        .where(Lease.project_id == PROJECT, Lease.user_id == PERSON, Lease.expires_at <= func.now() + LEFT)
         .order_by(Lease.id)
         .limit(COUNT)
         .with_for_update(skip_locked=True)
@@ -370,10 +376,16 @@ def _orphans_statement() -> ReturningUpdate[int]:
 
 
 @cache
-def _held_statement() -> Select[int, int, bool]:
+def _held_statement() -> Select[int, int, bool, int, int]:
     held = func.count().filter(~Lease.is_check)
     expired = func.count().filter(Lease.expires_at < func.now())
-    return select(held, expired, rounds.open_round(PROJECT).exists()).where(Lease.project_id == PROJECT)
+    orphans = func.count().filter(Lease.user_id == PERSON, Lease.expires_at <= func.now() + LEFT)
+    of_person = aliased(Lease)
+    reserves = select(func.count()).where(
+        of_person.project_id == PROJECT, of_person.user_id == PERSON, of_person.query_id == Query.id, Query.reserve
+    )
+    found = select(held, expired, rounds.open_round(PROJECT).exists(), orphans, reserves.scalar_subquery())
+    return found.where(Lease.project_id == PROJECT)
 
 
 @cache
