@@ -170,16 +170,16 @@ export class Board {
   }
 
   #refreshTile(tile, item, place) {
-    const { isNot, own } = this.#markOf(item);
+    const { isNot, said } = this.#markOf(item);
     if (item.state === "decoded" && !tile.contains(item.image)) tile.querySelector(".tile-image").replaceWith(imageOf(item));
     tile.classList.toggle("is-broken", item.state === "broken");
-    tile.classList.toggle("has-own", Boolean(own));
+    tile.dataset.said = said?.outcome ?? "";
     tile.setAttribute("aria-selected", String(isNot));
     const sign = tile.querySelector(".tile-sign");
-    const words = own?.name ?? (isNot ? "✕" : "");
+    const words = said?.name ?? (isNot ? "✕" : "");
     if (sign.textContent !== words) sign.textContent = words;
-    const values = { place: place + 1, count: this.#items.length, name: own?.name ?? "" };
-    const named = own ? "grid.image_own" : item.state === "broken" ? "grid.image_broken" : "grid.image";
+    const values = { place: place + 1, count: this.#items.length, name: said?.name ?? "" };
+    const named = said ? "grid.image_own" : item.state === "broken" ? "grid.image_broken" : "grid.image";
     tile.setAttribute("aria-label", text(named, values));
   }
 }

@@ -1,8 +1,9 @@
 /**
- * The page of images on screen: which ones are not of the class, what they are instead, and what confirming does.
+ * The page of images on screen: which ones are not of the class, what is said of them instead, and what confirming does.
  *
- * A page is confirmed once all of it has been on screen; until then, confirming scrolls on. Each image of the class, and each that got a class of its own, is
- * then one answer in the outbox; the others go back, to be asked one by one. The next page is shown at once.
+ * A page is confirmed once all of it has been on screen; until then, confirming scrolls on. Each image of the class, and
+ * each of which something else was said (another class, skip, unsure, unusable), is then one answer in the outbox; the
+ * others go back, to be asked one by one. The next page is shown at once.
  */
 
 import { letGo } from "../labeling/held.js";
@@ -12,16 +13,21 @@ import { counted, text } from "../labeling/texts.js";
 const LONGEST_LOOK_SECONDS = 86_400;
 const SURPRISE_MS = 500; // nobody has looked at a page so soon: a press was meant for the one before
 const LATEST = 10; // pages that can be taken back
+const OTHERS = ["skip", "unsure", "unusable"]; // outcomes besides a label
 
 /**
  * @typedef {import("../labeling/held.js").Held} Held
  * @typedef {import("../labeling/outbox.js").Entry} Entry
  * @typedef {{id: number, name: string}} Class
- * @typedef {{isNot: boolean, own: Class|null}} Mark `own` is what the person says it is instead
+ * @typedef {{outcome: "label"|"skip"|"unsure"|"unusable", class_id: number|null, reason: string|null, name: string}} Said
+ * @typedef {{isNot: boolean, said: Said|null}} Mark `said` is the answer to this image instead of the page's class
+ * @typedef {{confirmed: number, own: number, skip: number, unsure: number, unusable: number, back: number, unseen: number,
+ *   name: string}} Summary
  * @typedef {{classId: number, given: {clientId: string, query: import("../labeling/api.js").Query, mark: Mark}[]}} Done
  * @typedef {{outbox: import("../labeling/outbox.js").Outbox, pages: import("./pages.js").Pages,
  *   board: import("./board.js").Board, view: import("../labeling/view.js").View,
- *   done: import("./done.js").DonePages, classes: Map<number, Class>}} Parts
+ *   done: import("./done.js").DonePages, classes: Map<number, Class>, shown: () => void}} Parts
+ *   `shown` is called when another page is shown
  */
 
 export class Grid {
@@ -63,13 +69,20 @@ export class Grid {
     return (this.classId === classId ? this.#page.items.length : 0) + this.#parts.pages.heldOf(classId);
   }
 
-  /** @returns {{confirmed: number, own: number, back: number, unseen: number, name: string}|null} what confirming would do now */
+  /** @returns {Summary|null} what confirming would do now */
   get summary() {
     if (!this.#page) return null;
     const marks = this.#page.items.map((item) => this.#markOf(item));
-    const own = marks.filter((mark) => mark.own).length;
-    const back = marks.filter((mark) => mark.isNot && !mark.own).length;
-    return { confirmed: marks.length - own - back, own, back, unseen: this.#parts.board.unseenCount, name: this.#className };
+    const count = (wanted) => marks.filter(wanted).length;
+    const others = OTHERS.map((outcome) => [outcome, count(({ said }) => said?.outcome === outcome)]);
+    return {
+      confirmed: count(({ isNot }) => !isNot),
+      own: count(({ said }) => said?.outcome === "label"),
+      ...Object.fromEntries(others),
+      back: count(({ isNot, said }) => isNot && !said),
+      unseen: this.#parts.board.unseenCount,
+      name: this.#className,
+    };
   }
 
   /** Whether a query is on this page, or just answered, so that a claim that was under way does not bring it again. */
@@ -83,17 +96,20 @@ export class Grid {
     const item = this.#page?.items[place];
     if (!item) return;
     const mark = this.#markOf(item);
-    if (item.state === "broken" && mark.isNot) this.#parts.view.say(text("grid.broken"));
-    else this.#put(item, place, { isNot: !mark.isNot, own: null });
+    const isNot = !mark.isNot || item.state === "broken"; // what cannot be shown is of no class
+    if (isNot && mark.isNot && !mark.said) this.#parts.view.say(text("grid.broken"));
+    else this.#put(item, place, { isNot, said: null });
   }
 
-  /** Say what an image is. @param {number} place @param {Class} chosen */
-  giveClass(place, chosen) {
+  /** Give one image an answer of its own: what it is, or why it gets no class. @param {number} place @param {Said} said */
+  answer(place, said) {
     const item = this.#page?.items[place];
+    const isLabel = said.outcome === "label";
     if (!item) this.#parts.view.say(text("said.no_image"));
-    else if (item.state !== "decoded") this.#parts.view.say(text("grid.not_visible"));
-    else if (chosen.id === this.#page.classId) this.#put(item, place, { isNot: false, own: null });
-    else this.#put(item, place, { isNot: true, own: { id: chosen.id, name: chosen.name } });
+    else if (item.state === "loading") this.#parts.view.say(text("grid.not_visible"));
+    else if (item.state === "broken" && isLabel) this.#parts.view.say(text("grid.broken"));
+    else if (isLabel && said.class_id === this.#page.classId) this.#put(item, place, { isNot: false, said: null });
+    else this.#put(item, place, { isNot: true, said });
   }
 
   /** @param {number} pressedAt when, on the clock of `performance.now` */
@@ -118,9 +134,10 @@ export class Grid {
     this.#page = { classId: last.classId, items: last.given.map(({ query }) => pages.hold(query)) };
     for (const { query, mark } of last.given) this.#marks.set(query.query_id, mark);
     this.#show();
-    for (const { clientId, query } of last.given.toReversed()) {
+    for (const { clientId, query, mark } of last.given.toReversed()) {
       const { query_id, reserve } = query;
-      outbox.add({ kind: "undo", client_id: clientId, query_id, outcome: "label", reserve });
+      const outcome = mark.said?.outcome ?? "label";
+      outbox.add({ kind: "undo", client_id: clientId, query_id, outcome, reserve });
     }
     view.say(counted("grid.undone", last.given.length));
   }
@@ -169,22 +186,22 @@ export class Grid {
 
   /** @param {Held} item @returns {Mark} */
   #markOf({ query, state }) {
-    return this.#marks.get(query.query_id) ?? { isNot: state === "broken", own: null };
+    return this.#marks.get(query.query_id) ?? { isNot: state === "broken", said: null };
   }
 
   #put(item, place, mark) {
     this.#marks.set(item.query.query_id, mark);
     this.#parts.board.refresh();
     this.#parts.board.changed();
-    const values = { place: place + 1, name: mark.own?.name ?? this.#className };
-    const said = mark.own ? "grid.said_own" : mark.isNot ? "grid.said_not" : "grid.said_is";
-    this.#parts.view.say(text(said, values));
+    const values = { place: place + 1, name: mark.said?.name ?? this.#className };
+    this.#parts.view.say(text(spokenOf(mark), values));
   }
 
   #show() {
-    const { board, view } = this.#parts;
+    const { board, shown, view } = this.#parts;
     const page = this.#page;
     this.#paintedAt = null;
+    shown();
     view.setBusy(true);
     board.show(page.items, this.#className, (item) => this.#markOf(item), (at) => {
       if (page !== this.#page) return;
@@ -203,18 +220,18 @@ export class Grid {
   #confirm(pressedAt) {
     const { done, outbox, view } = this.#parts;
     const { classId, items } = this.#page;
-    const isClass = { id: classId, name: this.#className };
+    const isClass = { outcome: "label", class_id: classId, reason: null, name: this.#className };
     // each image has its share of the time that the page was looked at, whatever was said about it
     const seconds = Math.round((pressedAt - this.#paintedAt) / items.length) / 1000;
     const answered = [];
     const back = [];
     for (const item of items) {
       const mark = this.#markOf(item);
-      if (mark.isNot && !mark.own) back.push(item.query.query_id);
-      else answered.push(entryOf(item.query, mark.own ?? isClass, Math.min(LONGEST_LOOK_SECONDS, seconds)));
+      if (mark.isNot && !mark.said) back.push(item.query.query_id);
+      else answered.push(entryOf(item.query, mark.said ?? isClass, Math.min(LONGEST_LOOK_SECONDS, seconds)));
     }
     const given = answered.map(({ client_id, query }) => ({
-      clientId: client_id, query, mark: this.#marks.get(query.query_id) ?? { isNot: false, own: null },
+      clientId: client_id, query, mark: this.#marks.get(query.query_id) ?? { isNot: false, said: null },
     }));
     for (const item of items) {
       letGo(item);
@@ -232,17 +249,20 @@ export class Grid {
   }
 }
 
-/** @returns {Entry} */
-function entryOf(query, { id, name }, seconds) {
+/** @param {Mark} mark @returns {string} the key of what is said of an image that was marked so */
+function spokenOf({ isNot, said }) {
+  if (!said) return isNot ? "grid.said_not" : "grid.said_is";
+  return said.outcome === "label" ? "grid.said_own" : "grid.said_other";
+}
+
+/** @param {import("../labeling/api.js").Query} query @param {Said} said @param {number} seconds @returns {Entry} */
+function entryOf(query, said, seconds) {
   return {
     kind: "answer",
     client_id: newId(),
     query_id: query.query_id,
     query,
-    outcome: "label",
-    class_id: id,
-    reason: null,
-    name,
+    ...said,
     saw_prediction: true,
     seconds_taken: seconds,
     reserve: query.reserve,

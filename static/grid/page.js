@@ -17,6 +17,13 @@ import { Pages } from "./pages.js";
 import { Sizes } from "./sizes.js";
 
 const MOST_RENEWED = 200; // queries that one request may name
+const SUMMED = {
+  own: "grid.summary_own",
+  skip: "grid.summary_skip",
+  unsure: "grid.summary_unsure",
+  unusable: "grid.summary_unusable",
+  back: "grid.summary_back",
+};
 const SHARP = 1.25; // device pixels to a pixel, from which on larger thumbnails are worth fetching
 
 const root = document.getElementById("labeling");
@@ -83,14 +90,14 @@ const pages = new Pages(() => api.claimPage(sizes.count, wantedClass ?? sameClas
   mayClaim: () => !isAway && !outbox.halted && document.visibilityState === "visible",
 });
 
-const done = new DonePages(sessionStorageOrNone(), `querent.grid.${user}.${project}`);
+const done = new DonePages(sessionStorageOrNone(), `querent.grid-done.${user}.${project}`);
 const board = new Board(view, { toggle: (place) => grid.toggle(place), changed: showSummary });
 const known = new Map(classes.map((each) => [each.id, each]));
-const grid = new Grid({ outbox, pages, board, view, done, classes: known });
+const grid = new Grid({ outbox, pages, board, view, done, classes: known, shown: closeDialogs });
 const sizes = new Sizes(
   { count: part("count"), side: part("side") }, view.stage, browserStorage(), `querent.grid-sizes.${user}`, () => void giveBackAll(),
 );
-const chooser = new Chooser(part("chooser"), classes, (chosen) => grid.giveClass(board.active, chosen));
+const chooser = new Chooser(part("chooser"), classes, (chosen) => grid.answer(board.active, labelOf(chosen)));
 
 const leases = new Leases(Number(leaseSeconds), {
   held: heldOrAnswered,
@@ -138,14 +145,27 @@ const ACTIONS = {
   undo: () => grid.undo(),
   choose: () => chooser.open(),
   help: () => part("help").showModal(),
+  reasons: () => (grid.isEmpty ? view.say(text("said.no_image")) : part("reasons").showModal()),
 };
 
 /** @param {HTMLButtonElement} button @param {Event} event */
 function press(button, event) {
-  const { action, answers, classId } = button.dataset;
+  const { action, answers: outcome, classId, reason = null, name } = button.dataset;
+  if (reason) part("reasons").close();
   if (action) ACTIONS[action](event);
-  else if (answers === "label") grid.giveClass(board.active, known.get(Number(classId)));
+  else if (outcome === "label") grid.answer(board.active, labelOf(known.get(Number(classId))));
+  else if (outcome) grid.answer(board.active, { outcome, class_id: null, reason, name });
   if (event instanceof KeyboardEvent) view.flash(button);
+}
+
+/** @param {import("./grid.js").Class} chosen @returns {import("./grid.js").Said} */
+function labelOf({ id, name }) {
+  return { outcome: "label", class_id: id, reason: null, name };
+}
+
+/** What they were opened for is no longer on screen. */
+function closeDialogs() {
+  for (const name of ["reasons", "chooser"]) part(name).close();
 }
 
 /** Arrows, Space and Enter are for the board unless something that has the focus needs them. */
@@ -181,10 +201,11 @@ function showSummary() {
   const { summary } = grid;
   part("question").textContent = summary ? text("grid.question", { name: summary.name }) : "";
   part("confirm-text").textContent = confirmText(summary);
-  const parts = [];
-  if (summary?.own) parts.push(counted("grid.summary_own", summary.own));
-  if (summary?.back) parts.push(counted("grid.summary_back", summary.back));
-  part("summary").textContent = parts.join(" · ");
+  const kinds = Object.entries(SUMMED).filter(([kind]) => summary?.[kind]);
+  const counts = kinds.map(([kind, says]) => {
+    return Object.assign(document.createElement("span"), { textContent: counted(says, summary[kind]) });
+  });
+  part("summary").replaceChildren(...counts.flatMap((count, place) => (place ? [" · ", count] : [count])));
   view.setReady(Boolean(summary));
   root.querySelector("[data-action=confirm]").setAttribute("aria-disabled", String(!summary));
   view.setUndo(grid.canUndo);

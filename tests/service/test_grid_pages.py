@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 from app.pages.grid import MOST_ON_A_PAGE
 from app.pages.grid_shown import COUNTS
 from app.pages.labeling import MOST_ANSWERS
-from app.records import Annotation, Project, Query, ReasonsShown
+from app.records import Annotation, Outcome, Project, Query, ReasonsShown, UnusableReason
 from tests.factories import classes_of, make_project, make_round, predict
 from tests.service.web import JSON, Web, token_of, web
 
@@ -218,3 +218,28 @@ def test_a_page_of_answers_asks_the_rights_and_bounds_of_single_ones(web: Web, g
     path = f"/projects/{grid.project_id}/answers/batch"
     stranger = web.client().post(path, json={"answers": answers_of(grid, held)}, headers=JSON)
     assert stranger.status_code in {401, 403} and standing(grid) == []
+
+
+def test_a_page_may_hold_answers_of_every_outcome(grid: GridPerson) -> None:
+    held = taken(grid, 6)
+    label, skip, unsure, unusable, *crossed = answers_of(grid, held)
+    others = (skip, "skip"), (unsure, "unsure"), (unusable, "unusable")
+    for each, outcome in others:
+        each.update(outcome=outcome, class_id=None)
+    unusable["reason"] = "blurred"
+    crossed[0].update(outcome="skip", reason="blurred", class_id=None)
+    crossed[1].update(outcome="unsure")
+    fates = grid.post("answers/batch", answers=[label, skip, unsure, unusable, *crossed])["answers"]
+    codes = [each["refusal"] and each["refusal"]["error"] for each in fates]  # type: ignore[attr-defined]
+    assert codes == [None] * 4 + ["bad_input"] * 2
+    with grid.web.database.transaction() as session:
+        known = select(Annotation.outcome, Annotation.reason).where(Annotation.project_id == grid.project_id)
+        kept = list(session.execute(known.where(Annotation.saw_prediction).order_by(Annotation.id)))
+        wanted = dict(session.execute(select(Query.id, Query.open_answers).where(Query.id.in_(held))).all())
+    assert kept == [
+        (Outcome.LABEL, None), (Outcome.SKIP, None), (Outcome.UNSURE, None),
+        (Outcome.UNUSABLE, UnusableReason.BLURRED),
+    ]  # fmt: skip
+    assert [wanted[query_id] for query_id in held] == [0, 1, 0, 0, 0, 0], "what is skipped is for somebody else"
+    again = grid.post("grid/claim", count=96, class_id=grid.classes[0])["queries"]
+    assert held[1] not in [query["query_id"] for query in again], "and not for the same person"  # type: ignore[attr-defined]
