@@ -414,6 +414,8 @@ class QueueMachine(RuleBasedStateMachine):
         is_leased = session.scalar(select(Lease.id).where(Lease.project_id == self.project_id).limit(1)) is not None
         latest = rounds.latest_round(session, self.project_id)
         is_failed = latest is not None and latest.state is RoundState.FAILED
+        of_batch = select(Query.id).where(Query.project_id == self.project_id, ~Query.reserve)
+        is_wanted = session.scalar(of_batch.where(Query.open_answers > 0).limit(1)) is not None
         expected = {
             NothingKind.PAUSED: project.state is ProjectState.PAUSED,
             NothingKind.BUDGET: project.labels_used >= project.budget,
@@ -421,7 +423,8 @@ class QueueMachine(RuleBasedStateMachine):
             NothingKind.CHOOSING: rounds.is_open(session, self.project_id),
             NothingKind.LEASED: is_leased,
             NothingKind.FAILED: is_failed,
-            NothingKind.DONE: not is_leased and not is_failed and not rounds.is_open(session, self.project_id),
+            NothingKind.OTHERS: is_wanted,
+            NothingKind.DONE: not (is_wanted or is_leased or is_failed or rounds.is_open(session, self.project_id)),
         }
         assert expected[kind], f"told {kind.value!r}"
 
