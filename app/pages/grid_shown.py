@@ -76,6 +76,7 @@ def _help(page: LabelingPage, t: Texts) -> tuple[HelpGroup, ...]:
         "page": [
             line("grid.help.toggle", t("grid.key.space"), t("grid.key.click")),
             line("grid.help.confirm", t("grid.key.enter")),
+            line("grid.help.name", t("labeling.key.escape")),
             line("grid.help.undo", page.keys["undo"], t("labeling.key.backspace"), undo),
             line("grid.help.move", "←", "→", "↑", "↓"),
             line("grid.help.ends", t("grid.key.home"), t("labeling.key.end")),

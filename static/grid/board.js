@@ -71,10 +71,10 @@ export class Board {
   /**
    * Show a page of images.
    *
-   * @param {Held[]} items @param {string} className that they are believed to be of @param {(item: Held) => Mark} markOf
+   * @param {Held[]} items @param {string} label what they are, and which to select @param {(item: Held) => Mark} markOf
    * @param {(at: number) => void} painted called once all of them can be seen, with the time
    */
-  show(items, className, markOf, painted) {
+  show(items, label, markOf, painted) {
     const hadFocus = this.#list?.contains(document.activeElement) || document.activeElement === document.body;
     this.#items = items;
     this.#markOf = markOf;
@@ -86,7 +86,7 @@ export class Board {
     list.className = "board";
     list.setAttribute("role", "listbox");
     list.setAttribute("aria-multiselectable", "true");
-    list.setAttribute("aria-label", text("grid.list", { name: className }));
+    list.setAttribute("aria-label", label);
     list.append(...items.map(makeTile));
     this.#list = list;
     this.#watcher.disconnect();

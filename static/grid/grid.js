@@ -4,11 +4,14 @@
  * A page is confirmed once all of it has been on screen; until then, confirming scrolls on. Each image of the class, and
  * each of which something else was said (another class, skip, unsure, unusable), is then one answer in the outbox; the
  * others go back, to be asked one by one. The next page is shown at once.
+ *
+ * A page of a cluster, of which nothing is believed, first wants to know its class: the next class given is that of all.
  */
 
 import { letGo } from "../labeling/held.js";
 import { newId } from "../labeling/outbox.js";
 import { counted, text } from "../labeling/texts.js";
+import { keyOf } from "./pages.js";
 
 const LONGEST_LOOK_SECONDS = 86_400;
 const SURPRISE_MS = 500; // nobody has looked at a page so soon: a press was meant for the one before
@@ -22,8 +25,8 @@ const OTHERS = ["skip", "unsure", "unusable"]; // outcomes besides a label
  * @typedef {{outcome: "label"|"skip"|"unsure"|"unusable", class_id: number|null, reason: string|null, name: string}} Said
  * @typedef {{isNot: boolean, said: Said|null}} Mark `said` is the answer to this image instead of the page's class
  * @typedef {{confirmed: number, own: number, skip: number, unsure: number, unusable: number, back: number, unseen: number,
- *   name: string}} Summary
- * @typedef {{classId: number, given: {clientId: string, query: import("../labeling/api.js").Query, mark: Mark}[]}} Done
+ *   name: string, cluster: number|null, isNaming: boolean, nameBefore: string|null, isProposed: boolean}} Summary
+ * @typedef {{classId: number, cluster: number|null, proposed: number|null, given: {clientId: string, query: import("../labeling/api.js").Query, mark: Mark}[]}} Done
  * @typedef {{outbox: import("../labeling/outbox.js").Outbox, pages: import("./pages.js").Pages,
  *   board: import("./board.js").Board, view: import("../labeling/view.js").View,
  *   done: import("./done.js").DonePages, classes: Map<number, Class>, shown: () => void}} Parts
@@ -34,6 +37,8 @@ export class Grid {
   #parts;
   /** @type {import("./pages.js").Page|null} */
   #page = null;
+  /** @type {number|null} the class of the cluster on screen before the person wanted to name another */
+  #nameBefore = null;
   /** @type {Map<number, Mark>} by query: they outlive a page that is given up for one of another size */
   #marks = new Map();
   /** @type {number|null} when all of the page could be seen, on the clock of `performance.now` */
@@ -54,9 +59,9 @@ export class Grid {
     return this.#parts.done.size > 0;
   }
 
-  /** @returns {number|null} the class of the page on screen */
-  get classId() {
-    return this.#page?.classId ?? null;
+  /** @returns {string|null} what the page on screen is of, see `keyOf` */
+  get key() {
+    return this.#page && keyOf(this.#page);
   }
 
   /** @returns {number[]} ids of the queries held and not answered */
@@ -64,9 +69,9 @@ export class Grid {
     return [...(this.#page?.items ?? []), ...this.#parts.pages.held].map(({ query }) => query.query_id);
   }
 
-  /** @param {number} classId @returns {number} how many images of it are held */
-  heldOf(classId) {
-    return (this.classId === classId ? this.#page.items.length : 0) + this.#parts.pages.heldOf(classId);
+  /** @param {string} key @returns {number} how many images are held on pages of it */
+  heldOf(key) {
+    return (this.key === key ? this.#page.items.length : 0) + this.#parts.pages.heldOf(key);
   }
 
   /** @returns {Summary|null} what confirming would do now */
@@ -82,6 +87,10 @@ export class Grid {
       back: count(({ isNot, said }) => isNot && !said),
       unseen: this.#parts.board.unseenCount,
       name: this.#className,
+      cluster: this.#page.cluster,
+      isNaming: this.#isNaming,
+      nameBefore: this.#parts.classes.get(this.#nameBefore)?.name ?? null,
+      isProposed: this.#page.cluster !== null && !this.#isNaming && this.#page.classId === this.#page.proposed,
     };
   }
 
@@ -105,11 +114,20 @@ export class Grid {
   answer(place, said) {
     const item = this.#page?.items[place];
     const isLabel = said.outcome === "label";
-    if (!item) this.#parts.view.say(text("said.no_image"));
+    if (isLabel && this.#page && this.#isNaming) this.#name(said);
+    else if (!item) this.#parts.view.say(text("said.no_image"));
     else if (item.state === "loading") this.#parts.view.say(text("grid.not_visible"));
     else if (item.state === "broken" && isLabel) this.#parts.view.say(text("grid.broken"));
     else if (isLabel && said.class_id === this.#page.classId) this.#put(item, place, { isNot: false, said: null });
     else this.#put(item, place, { isNot: true, said });
+  }
+
+  /** Another class for the cluster on screen, or after all the one before: the next class given is that of all. */
+  nameAgain() {
+    if (this.#page?.cluster == null) return;
+    [this.#page.classId, this.#nameBefore] = [this.#nameBefore, this.#page.classId];
+    this.#parts.board.changed();
+    this.#parts.view.say(text(this.#isNaming ? "grid.question_name" : "grid.named", { name: this.#className }));
   }
 
   /** @param {number} pressedAt when, on the clock of `performance.now` */
@@ -118,6 +136,7 @@ export class Grid {
     if (!this.#page) view.say(text("said.no_image"));
     else if (this.#paintedAt === null) view.say(text("grid.not_visible"));
     else if (board.unseenCount) this.#scrollOn();
+    else if (this.#isNaming && this.summary.confirmed) view.say(text("grid.name_first"));
     else if (pressedAt < Math.max(this.#paintedAt, board.seenAt) + SURPRISE_MS) view.say(text("grid.too_quick"));
     else this.#confirm(pressedAt);
   }
@@ -131,7 +150,8 @@ export class Grid {
       return;
     }
     if (this.#page) pages.putBack(this.#page);
-    this.#page = { classId: last.classId, items: last.given.map(({ query }) => pages.hold(query)) };
+    const { classId, cluster, proposed } = last;
+    this.#page = { classId, cluster, proposed, items: last.given.map(({ query }) => pages.hold(query)) };
     for (const { query, mark } of last.given) this.#marks.set(query.query_id, mark);
     this.#show();
     for (const { clientId, query, mark } of last.given.toReversed()) {
@@ -150,8 +170,9 @@ export class Grid {
     if (!lost.length) return;
     lost.forEach(letGo);
     const left = this.#page.items.filter((item) => !lost.includes(item));
-    this.#page = left.length ? { classId: this.#page.classId, items: left } : null;
-    if (this.#page) this.#show();
+    const before = this.#nameBefore;
+    this.#page = left.length ? { ...this.#page, items: left } : null;
+    if (this.#page) this.#show(before);
     this.refresh();
     view.say(counted("grid.passed_on", lost.length));
   }
@@ -181,12 +202,27 @@ export class Grid {
   }
 
   get #className() {
-    return this.#parts.classes.get(this.#page.classId)?.name ?? "";
+    return this.#parts.classes.get(this.#page.classId)?.name ?? text("grid.this_group");
+  }
+
+  get #isNaming() {
+    return this.#page.classId === null;
   }
 
   /** @param {Held} item @returns {Mark} */
   #markOf({ query, state }) {
     return this.#marks.get(query.query_id) ?? { isNot: state === "broken", said: null };
+  }
+
+  #name({ class_id: classId }) {
+    this.#page.classId = classId;
+    this.#nameBefore = null;
+    for (const { query } of this.#page.items) {
+      if (this.#marks.get(query.query_id)?.said?.class_id === classId) this.#marks.delete(query.query_id);
+    }
+    this.#parts.board.refresh();
+    this.#parts.board.changed();
+    this.#parts.view.say(text("grid.named", { name: this.#className }));
   }
 
   #put(item, place, mark) {
@@ -197,13 +233,16 @@ export class Grid {
     this.#parts.view.say(text(spokenOf(mark), values));
   }
 
-  #show() {
+  /** @param {number|null} [nameBefore] */
+  #show(nameBefore = null) {
     const { board, shown, view } = this.#parts;
     const page = this.#page;
+    const label = page.cluster === null ? text("grid.list", { name: this.#className }) : text("grid.list_group");
     this.#paintedAt = null;
+    this.#nameBefore = nameBefore;
     shown();
     view.setBusy(true);
-    board.show(page.items, this.#className, (item) => this.#markOf(item), (at) => {
+    board.show(page.items, label, (item) => this.#markOf(item), (at) => {
       if (page !== this.#page) return;
       this.#paintedAt = at;
       view.setBusy(false);
@@ -219,16 +258,18 @@ export class Grid {
 
   #confirm(pressedAt) {
     const { done, outbox, view } = this.#parts;
-    const { classId, items } = this.#page;
+    const { classId, cluster, proposed, items } = this.#page;
     const isClass = { outcome: "label", class_id: classId, reason: null, name: this.#className };
     // each image has its share of the time that the page was looked at, whatever was said about it
-    const seconds = Math.round((pressedAt - this.#paintedAt) / items.length) / 1000;
+    const share = Math.round((pressedAt - this.#paintedAt) / items.length) / 1000;
+    const seconds = Math.min(LONGEST_LOOK_SECONDS, share);
+    const shownAs = { saw_prediction: proposed !== null, ...(cluster === null ? {} : { in_group: true }) };
     const answered = [];
     const back = [];
     for (const item of items) {
       const mark = this.#markOf(item);
       if (mark.isNot && !mark.said) back.push(item.query.query_id);
-      else answered.push(entryOf(item.query, mark.said ?? isClass, Math.min(LONGEST_LOOK_SECONDS, seconds)));
+      else answered.push({ ...entryOf(item.query, mark.said ?? isClass, seconds), ...shownAs });
     }
     const given = answered.map(({ client_id, query }) => ({
       clientId: client_id, query, mark: this.#marks.get(query.query_id) ?? { isNot: false, said: null },
@@ -237,14 +278,14 @@ export class Grid {
       letGo(item);
       this.#marks.delete(item.query.query_id);
     }
-    if (given.length) done.push({ classId, given }, LATEST);
+    if (given.length) done.push({ classId, cluster, proposed, given }, LATEST);
     this.#page = null;
     this.#paintedAt = null;
     this.refresh();
     const goingBack = { kind: "put_back", client_id: newId(), query_id: null, query_ids: back };
     outbox.add(...answered, ...(back.length ? [goingBack] : []));
     const said = counted("grid.given", answered.length);
-    view.say(text(this.#page ? "grid.then_next" : "grid.then_none", { said }));
+    view.say(text(this.#page ? (this.#isNaming ? "grid.then_name" : "grid.then_next") : "grid.then_none", { said }));
     this.#parts.board.changed();
   }
 }
@@ -263,7 +304,6 @@ function entryOf(query, said, seconds) {
     query_id: query.query_id,
     query,
     ...said,
-    saw_prediction: true,
     seconds_taken: seconds,
     reserve: query.reserve,
   };
