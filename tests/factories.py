@@ -176,6 +176,13 @@ def predict(session: Session, project: Project, made: Round, wrong: Sequence[int
     session.flush()
 
 
+def make_clusters(session: Session, made: Round, count: int) -> None:
+    """Deal a round's queries out to so many clusters, by rank and in turns."""
+    for query in session.scalars(select(Query).where(Query.round_id == made.id)):
+        query.cluster = (query.rank - 1) % count + 1
+    session.flush()
+
+
 def make_entries(
     session: Session,
     project: Project,

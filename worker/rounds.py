@@ -159,6 +159,7 @@ class RoundRunner:
             deadline=time.monotonic() + self._settings.fit_seconds,
             device=None if device is DeviceChoice.AUTO else device.value,
             neighbours=NEIGHBOURS,
+            with_clusters=True,
         )
         if result.features is not None:
             write_table(work.array_path, result.features)
@@ -206,6 +207,7 @@ class RoundRunner:
                 propensity=None if ranking.propensities is None else float(ranking.propensities[rank]),
                 parts=_parts(ranking, rank, work.rows.class_ids) | _neighbours(ranking, rank, id_of, class_of),
                 **_prediction(ranking, rank, work.rows.class_ids),
+                cluster=None if ranking.clusters is None else int(ranking.clusters[rank]) or None,
             )
             for rank, row in enumerate(ranking.rows)
         ]

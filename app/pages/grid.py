@@ -1,4 +1,5 @@
-"""The grid's page and what its script asks for: pages of one predicted class, and giving back what is not of it.
+"""The grid's page and what its script asks for: pages of one predicted class or cluster, and giving back what is not
+of it.
 
 Answers, undo, renewing and releasing are those of the labeling page.
 """
@@ -18,7 +19,7 @@ from app.pages.labeling import Released
 from app.pages.paths import ProjectId
 from app.pages.shell import SignedIn, Wired, render, texts_for
 from app.services import grids, labeling_progress, projects
-from app.services.grids import OpenClass
+from app.services.grids import OpenClass, OpenCluster, Wish
 from app.services.labeling_progress import LabelingProgress, Nothing
 
 router = APIRouter()
@@ -27,26 +28,33 @@ MOST_ON_A_PAGE = 96
 
 
 class PageBody(Body):
-    """How many images a page holds, and of which class the person would like it."""
+    """How many images a page holds, and of which class or cluster the person would like it.
+
+    ``with_clusters`` says that the script can show pages of clusters, which that of the release before cannot.
+    """
 
     count: int = Field(ge=1, le=MOST_ON_A_PAGE)
     class_id: RowId | None = None
+    cluster: RowId | None = None
+    with_clusters: bool = False
 
 
 class PutBackBody(Body):
-    """The queries that are not of the class."""
+    """The queries that do not belong on their page."""
 
     query_ids: Annotated[list[RowId], Field(max_length=MOST_ON_A_PAGE)]
 
 
 @dataclass(frozen=True)
 class ClaimedPage:
-    """A page of one class, or why there is none; ``classes`` are those that more can be taken of."""
+    """A page of one class or cluster, or why there is none; more can be taken of ``classes`` and ``clusters``."""
 
     class_id: int | None
     class_name: str | None
+    cluster: int | None
     queries: list[ShownQuery]
     classes: list[OpenClass]
+    clusters: list[OpenCluster]
     lease_seconds: int
     progress: LabelingProgress
     nothing: Nothing | None
@@ -63,16 +71,19 @@ def show_grid(request: Request, wired: Wired, project_id: ProjectId) -> HTMLResp
 
 @router.post("/projects/{project_id}/grid/claim")
 def claim_page(wired: Wired, person: SignedIn, project_id: ProjectId, body: PageBody) -> ClaimedPage:
-    """Hand out a page of queries about images of one predicted class."""
+    """Hand out a page of queries about images of one predicted class, or that look alike."""
     lease_seconds = wired.settings.lease_seconds
+    wish = Wish(body.class_id, body.cluster, body.with_clusters)
     with wired.database.transaction() as session:
-        page = grids.take_page(session, project_id, person.id, body.count, lease_seconds, class_id=body.class_id)
+        page = grids.take_page(session, project_id, person.id, body.count, lease_seconds, wish=wish)
         session.commit()
         return ClaimedPage(
             class_id=page.class_id,
             class_name=page.class_name,
+            cluster=page.cluster,
             queries=[shown_query(ask) for ask in page.asks],
             classes=grids.open_classes(session, project_id, person.id),
+            clusters=grids.open_clusters(session, project_id, person.id),
             lease_seconds=lease_seconds,
             progress=labeling_progress.progress(session, project_id, person.id),
             nothing=None if page.asks else grids.why_no_page(session, project_id, person.id),
@@ -81,7 +92,7 @@ def claim_page(wired: Wired, person: SignedIn, project_id: ProjectId, body: Page
 
 @router.post("/projects/{project_id}/grid/put-back")
 def put_back(wired: Wired, person: SignedIn, project_id: ProjectId, body: PutBackBody) -> Released:
-    """Give back what is not of the class, to be asked one by one."""
+    """Give back what does not belong on its page, to be asked one by one."""
     with wired.database.transaction() as session:
         count = grids.put_back(session, project_id, person.id, body.query_ids)
         session.commit()

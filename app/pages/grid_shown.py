@@ -5,11 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from app.pages.labeling_shown import FOUND_BY_NAME, HelpGroup, HelpLine, LabelingPage, ShownClass, labeling_page
+from app.pages.labeling_shown import (
+    FOUND_BY_NAME,
+    HelpGroup,
+    HelpLine,
+    LabelingPage,
+    ShownClass,
+    ShownReason,
+    labeling_page,
+)
 from app.records import Class, Project
-from app.services.keys import letters_type
+from app.services.keys import Action, letters_type
 from app.texts import Texts
 
+OTHERS = (Action.SKIP, Action.UNSURE, Action.UNUSABLE)  # answers to one image besides its class
 COUNTS = (6, 12, 24, 48, 96)
 SIDES = (("small", 64), ("medium", 96), ("large", 144), ("huge", 216))  # of a thumbnail on screen, in pixels
 
@@ -27,6 +36,7 @@ class GridShown:
     has_short_names: bool
     has_chooser_button: bool
     keys: dict[str, str | None]
+    reasons: tuple[ShownReason, ...]
     help: tuple[HelpGroup, ...]
     page_data: str
     counts: tuple[int, ...] = COUNTS
@@ -46,6 +56,7 @@ def grid_page(project: Project, known: Sequence[Class], t: Texts) -> GridShown:
         has_short_names=page.has_short_names,
         has_chooser_button=page.has_chooser_button,
         keys=page.keys,
+        reasons=page.reasons,
         help=_help(page, t),
         page_data=page.page_data,
     )
@@ -65,6 +76,7 @@ def _help(page: LabelingPage, t: Texts) -> tuple[HelpGroup, ...]:
         "page": [
             line("grid.help.toggle", t("grid.key.space"), t("grid.key.click")),
             line("grid.help.confirm", t("grid.key.enter")),
+            line("grid.help.name", t("labeling.key.escape")),
             line("grid.help.undo", page.keys["undo"], t("labeling.key.backspace"), undo),
             line("grid.help.move", "←", "→", "↑", "↓"),
             line("grid.help.ends", t("grid.key.home"), t("labeling.key.end")),
@@ -72,6 +84,7 @@ def _help(page: LabelingPage, t: Texts) -> tuple[HelpGroup, ...]:
         "other": [
             line("grid.help.own", *class_keys),
             line("labeling.help.choose", *(finding if has_names else [])),
+            *[line(f"labeling.{action}.title", page.keys[action]) for action in OTHERS],
             line("labeling.help.help", "?"),
             line("labeling.help.escape", t("labeling.key.escape")),
         ],

@@ -104,6 +104,9 @@ class Query(Base):
     for whatever is to be answered blind: seeds, fair samples, test images, and images of which somebody said that they
     are not of that class. What the network believed stands in ``parts`` for ever.
 
+    ``cluster`` puts it on the page of a group of images that look alike, by the number of the group in its round; None
+    for fair samples, for test images, and again for what somebody said not to belong on such a page.
+
     Reviews and checks are made for one person, who holds or answers them at once: they are superseded from the start,
     so that nobody else can take them, and closed when that person lets them go.
     """
@@ -137,6 +140,16 @@ class Query(Base):
             "id",
             postgresql_where="open_answers > 0 AND predicted_class_id IS NOT NULL",
         ),
+        Index(
+            "ix_queries_clustered",
+            "project_id",
+            "cluster",
+            "reserve",
+            "rank",
+            "id",
+            postgresql_where="open_answers > 0 AND cluster IS NOT NULL",
+        ),
+        CheckConstraint("cluster >= 1", name="clusters_count_from_one"),
         CheckConstraint("(predicted_class_id IS NULL) = (confidence IS NULL)", name="prediction_is_whole"),
         CheckConstraint("confidence BETWEEN 0 AND 1", name="confidence_is_a_chance"),
         CheckConstraint("wanted_answers >= 1", name="wants_an_answer"),
@@ -158,6 +171,7 @@ class Query(Base):
     parts: Mapped[Json]  # what the score is made of, and the likeliest classes
     predicted_class_id: Mapped[int | None]  # no foreign key: deleting a project would read all queries per class
     confidence: Mapped[float | None]  # the network's, in the predicted class
+    cluster: Mapped[int | None]  # of its round's images that look alike, from 1
     propensity: Mapped[float | None]  # chance of being drawn; None for a deterministic choice
     wanted_answers: Mapped[int]
     open_answers: Mapped[int]

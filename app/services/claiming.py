@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import StrEnum
 from functools import cache
 from typing import Any, cast
 
@@ -49,6 +50,14 @@ RESERVE_AHEAD = 2  # reserve queries handed out before the batch is answered: en
 NEARLY_SPENT = 200  # labels left below which claims take turns, so that together they cannot pass the budget
 MOST_AT_ONCE = 1000
 SUREST_FIRST = (Query.confidence.desc(), Query.id)
+
+
+class Alike(StrEnum):
+    """What the images on a page of the grid have in common, by the column of queries that says so."""
+
+    CLASS = "predicted_class_id"
+    CLUSTER = "cluster"
+
 
 Key = int | BindParameter[int]  # an id, or the place of one in a statement that is built once
 PROJECT: BindParameter[int] = bindparam("project", type_=BigInteger)
@@ -150,10 +159,10 @@ def claim(
     return asks_of(session, taken)
 
 
-def claim_predicted(
-    session: Session, project_id: int, user_id: int, class_id: int, count: int, *, lease_seconds: float
+def claim_page(
+    session: Session, project_id: int, user_id: int, of: tuple[Alike, int], count: int, *, lease_seconds: float
 ) -> list[Ask]:
-    """Take up to ``count`` queries about images that the network believes to be of one class, the surest first.
+    """Take up to ``count`` queries for a page of the grid: of one predicted class, the surest first, or one cluster.
 
     All of the batch come before those beyond it, which fill the page up whether or not the batch is answered. It is
     for the caller to take turns and to see that people may be shown what the network believes.
@@ -163,8 +172,8 @@ def claim_predicted(
         return []
     wish = _Wish(user_id, count, lease_seconds, orphans_after=1.0, reserves=True)
     room = min(count, _what_is_left(session, project, wish).labels)
-    taken = _take(session, project_id, user_id, room, lease_seconds, reserves=room, class_id=class_id)
-    return asks_of(session, taken, surest_first=True)
+    taken = _take(session, project_id, user_id, room, lease_seconds, reserves=room, of=of)
+    return asks_of(session, taken, surest_first=of[0] is Alike.CLASS)
 
 
 def take_turns(session: Session, project_id: int, user_id: int) -> None:
@@ -238,17 +247,17 @@ def takeable(project_id: Key, user_id: Key) -> tuple[ColumnElement[bool], ...]:
 
 
 def pickable(
-    project_id: Key, user_id: Key, *, reserve: bool, class_id: Key | None = None, lock: bool = True
+    project_id: Key, user_id: Key, *, reserve: bool, of: tuple[Alike, Key] | None = None, lock: bool = True
 ) -> Select[int]:
     """Return the queries that a person may take, locked unless they are only looked at.
 
     They come in the ranking's order, or those of a class with the surest first.
     """
-    is_of_class = () if class_id is None else (Query.predicted_class_id == class_id,)
+    is_of_page = () if of is None else (getattr(Query, of[0]) == of[1],)
     found = (
         select(Query.id)
-        .where(*takeable(project_id, user_id), Query.reserve.is_(reserve), *is_of_class)
-        .order_by(*((Query.rank, Query.id) if class_id is None else SUREST_FIRST))
+        .where(*takeable(project_id, user_id), Query.reserve.is_(reserve), *is_of_page)
+        .order_by(*(SUREST_FIRST if of is not None and of[0] is Alike.CLASS else (Query.rank, Query.id)))
     )
     return found.with_for_update(skip_locked=True, key_share=True) if lock else found
 
@@ -278,9 +287,9 @@ def _take(
     lease_seconds: float,
     *,
     reserves: int = 0,
-    class_id: int | None = None,
+    of: tuple[Alike, int] | None = None,
 ) -> list[int]:
-    """Lease up to ``count`` queries, of one predicted class if it is given, at most ``reserves`` beyond the batch.
+    """Lease up to ``count`` queries, of one class or cluster if it is given, at most ``reserves`` beyond the batch.
 
     It is one statement, so it sees one ranking: in two, a round that ends between them would hand out the new reserve
     before the new batch.
@@ -292,10 +301,10 @@ def _take(
         "person": user_id,
         "count": count,
         "reserves": reserves,
-        "class": class_id,
+        "of": None if of is None else of[1],
         "lease": timedelta(seconds=lease_seconds),
     }
-    return list(session.scalars(_take_statement(class_id is not None), values).all())
+    return list(session.scalars(_take_statement(None if of is None else of[0]), values).all())
 
 
 def _take_orphans(session: Session, project_id: int, wish: _Wish) -> list[int]:
@@ -341,11 +350,12 @@ def _reserves_ahead(wish: _Wish, left: _Left, room: int) -> int:
 
 
 @cache
-def _take_statement(of_class: bool) -> ReturningInsert[int]:
-    class_id: BindParameter[int] | None = bindparam("class", type_=BigInteger) if of_class else None
-    batch = pickable(PROJECT, PERSON, reserve=False, class_id=class_id).limit(COUNT).cte("batch")
+def _take_statement(alike: Alike | None) -> ReturningInsert[int]:
+    value: BindParameter[int] = bindparam("of", type_=BigInteger)
+    of = None if alike is None else (alike, value)
+    batch = pickable(PROJECT, PERSON, reserve=False, of=of).limit(COUNT).cte("batch")
     taken = select(func.count()).select_from(batch).scalar_subquery()
-    spare = pickable(PROJECT, PERSON, reserve=True, class_id=class_id)
+    spare = pickable(PROJECT, PERSON, reserve=True, of=of)
     reserves: BindParameter[int] = bindparam("reserves", type_=Integer)
     beyond = spare.limit(func.least(reserves, COUNT - taken)).cte("beyond")
     lowered = (

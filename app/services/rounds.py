@@ -52,7 +52,8 @@ MEASURED = ("accuracy", "accuracy_low", "accuracy_high")  # of the metrics, what
 class RankedImage:
     """One image of a ranking, best first, with what is kept about why it was asked.
 
-    ``predicted_class_id`` and its ``confidence`` are given where people may be shown what the network believes.
+    ``predicted_class_id`` and its ``confidence`` are given where people may be shown what the network believes,
+    ``cluster`` where they may be shown the image among others that look alike.
     """
 
     image_id: int
@@ -62,6 +63,7 @@ class RankedImage:
     parts: dict[str, Any] = field(default_factory=dict)
     predicted_class_id: int | None = None
     confidence: float | None = None
+    cluster: int | None = None
 
 
 @dataclass(frozen=True)
@@ -344,6 +346,7 @@ def _ask(session: Session, project: Project, found: Round, result: RoundResult) 
                 propensity=ranked.propensity,
                 predicted_class_id=ranked.predicted_class_id,
                 confidence=ranked.confidence,
+                cluster=ranked.cluster,
                 wanted_answers=wanted[ranked.image_id],
                 open_answers=wanted[ranked.image_id],
             )

@@ -71,10 +71,10 @@ export class Board {
   /**
    * Show a page of images.
    *
-   * @param {Held[]} items @param {string} className that they are believed to be of @param {(item: Held) => Mark} markOf
+   * @param {Held[]} items @param {string} label what they are, and which to select @param {(item: Held) => Mark} markOf
    * @param {(at: number) => void} painted called once all of them can be seen, with the time
    */
-  show(items, className, markOf, painted) {
+  show(items, label, markOf, painted) {
     const hadFocus = this.#list?.contains(document.activeElement) || document.activeElement === document.body;
     this.#items = items;
     this.#markOf = markOf;
@@ -86,7 +86,7 @@ export class Board {
     list.className = "board";
     list.setAttribute("role", "listbox");
     list.setAttribute("aria-multiselectable", "true");
-    list.setAttribute("aria-label", text("grid.list", { name: className }));
+    list.setAttribute("aria-label", label);
     list.append(...items.map(makeTile));
     this.#list = list;
     this.#watcher.disconnect();
@@ -170,16 +170,16 @@ export class Board {
   }
 
   #refreshTile(tile, item, place) {
-    const { isNot, own } = this.#markOf(item);
+    const { isNot, said } = this.#markOf(item);
     if (item.state === "decoded" && !tile.contains(item.image)) tile.querySelector(".tile-image").replaceWith(imageOf(item));
     tile.classList.toggle("is-broken", item.state === "broken");
-    tile.classList.toggle("has-own", Boolean(own));
+    tile.dataset.said = said?.outcome ?? "";
     tile.setAttribute("aria-selected", String(isNot));
     const sign = tile.querySelector(".tile-sign");
-    const words = own?.name ?? (isNot ? "✕" : "");
+    const words = said?.name ?? (isNot ? "✕" : "");
     if (sign.textContent !== words) sign.textContent = words;
-    const values = { place: place + 1, count: this.#items.length, name: own?.name ?? "" };
-    const named = own ? "grid.image_own" : item.state === "broken" ? "grid.image_broken" : "grid.image";
+    const values = { place: place + 1, count: this.#items.length, name: said?.name ?? "" };
+    const named = said ? "grid.image_own" : item.state === "broken" ? "grid.image_broken" : "grid.image";
     tile.setAttribute("aria-label", text(named, values));
   }
 }

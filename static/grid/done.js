@@ -35,7 +35,7 @@ export class DonePages {
   /** An answer was refused, so there is nothing to take back. @param {string} clientId */
   forget(clientId) {
     this.#pages = this.#pages
-      .map(({ classId, given }) => ({ classId, given: given.filter((each) => each.clientId !== clientId) }))
+      .map((page) => ({ ...page, given: page.given.filter((each) => each.clientId !== clientId) }))
       .filter(({ given }) => given.length);
     this.#remember();
   }

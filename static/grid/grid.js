@@ -1,33 +1,44 @@
 /**
- * The page of images on screen: which ones are not of the class, what they are instead, and what confirming does.
+ * The page of images on screen: which ones are not of the class, what is said of them instead, and what confirming does.
  *
- * A page is confirmed once all of it has been on screen; until then, confirming scrolls on. Each image of the class, and each that got a class of its own, is
- * then one answer in the outbox; the others go back, to be asked one by one. The next page is shown at once.
+ * A page is confirmed once all of it has been on screen; until then, confirming scrolls on. Each image of the class, and
+ * each of which something else was said (another class, skip, unsure, unusable), is then one answer in the outbox; the
+ * others go back, to be asked one by one. The next page is shown at once.
+ *
+ * A page of a cluster, of which nothing is believed, first wants to know its class: the next class given is that of all.
  */
 
 import { letGo } from "../labeling/held.js";
 import { newId } from "../labeling/outbox.js";
 import { counted, text } from "../labeling/texts.js";
+import { keyOf } from "./pages.js";
 
 const LONGEST_LOOK_SECONDS = 86_400;
 const SURPRISE_MS = 500; // nobody has looked at a page so soon: a press was meant for the one before
 const LATEST = 10; // pages that can be taken back
+const OTHERS = ["skip", "unsure", "unusable"]; // outcomes besides a label
 
 /**
  * @typedef {import("../labeling/held.js").Held} Held
  * @typedef {import("../labeling/outbox.js").Entry} Entry
  * @typedef {{id: number, name: string}} Class
- * @typedef {{isNot: boolean, own: Class|null}} Mark `own` is what the person says it is instead
- * @typedef {{classId: number, given: {clientId: string, query: import("../labeling/api.js").Query, mark: Mark}[]}} Done
+ * @typedef {{outcome: "label"|"skip"|"unsure"|"unusable", class_id: number|null, reason: string|null, name: string}} Said
+ * @typedef {{isNot: boolean, said: Said|null}} Mark `said` is the answer to this image instead of the page's class
+ * @typedef {{confirmed: number, own: number, skip: number, unsure: number, unusable: number, back: number, unseen: number,
+ *   name: string, cluster: number|null, isNaming: boolean, nameBefore: string|null, isProposed: boolean}} Summary
+ * @typedef {{classId: number, cluster: number|null, proposed: number|null, given: {clientId: string, query: import("../labeling/api.js").Query, mark: Mark}[]}} Done
  * @typedef {{outbox: import("../labeling/outbox.js").Outbox, pages: import("./pages.js").Pages,
  *   board: import("./board.js").Board, view: import("../labeling/view.js").View,
- *   done: import("./done.js").DonePages, classes: Map<number, Class>}} Parts
+ *   done: import("./done.js").DonePages, classes: Map<number, Class>, shown: () => void}} Parts
+ *   `shown` is called when another page is shown
  */
 
 export class Grid {
   #parts;
   /** @type {import("./pages.js").Page|null} */
   #page = null;
+  /** @type {number|null} the class of the cluster on screen before the person wanted to name another */
+  #nameBefore = null;
   /** @type {Map<number, Mark>} by query: they outlive a page that is given up for one of another size */
   #marks = new Map();
   /** @type {number|null} when all of the page could be seen, on the clock of `performance.now` */
@@ -48,9 +59,9 @@ export class Grid {
     return this.#parts.done.size > 0;
   }
 
-  /** @returns {number|null} the class of the page on screen */
-  get classId() {
-    return this.#page?.classId ?? null;
+  /** @returns {string|null} what the page on screen is of, see `keyOf` */
+  get key() {
+    return this.#page && keyOf(this.#page);
   }
 
   /** @returns {number[]} ids of the queries held and not answered */
@@ -58,18 +69,29 @@ export class Grid {
     return [...(this.#page?.items ?? []), ...this.#parts.pages.held].map(({ query }) => query.query_id);
   }
 
-  /** @param {number} classId @returns {number} how many images of it are held */
-  heldOf(classId) {
-    return (this.classId === classId ? this.#page.items.length : 0) + this.#parts.pages.heldOf(classId);
+  /** @param {string} key @returns {number} how many images are held on pages of it */
+  heldOf(key) {
+    return (this.key === key ? this.#page.items.length : 0) + this.#parts.pages.heldOf(key);
   }
 
-  /** @returns {{confirmed: number, own: number, back: number, unseen: number, name: string}|null} what confirming would do now */
+  /** @returns {Summary|null} what confirming would do now */
   get summary() {
     if (!this.#page) return null;
     const marks = this.#page.items.map((item) => this.#markOf(item));
-    const own = marks.filter((mark) => mark.own).length;
-    const back = marks.filter((mark) => mark.isNot && !mark.own).length;
-    return { confirmed: marks.length - own - back, own, back, unseen: this.#parts.board.unseenCount, name: this.#className };
+    const count = (wanted) => marks.filter(wanted).length;
+    const others = OTHERS.map((outcome) => [outcome, count(({ said }) => said?.outcome === outcome)]);
+    return {
+      confirmed: count(({ isNot }) => !isNot),
+      own: count(({ said }) => said?.outcome === "label"),
+      ...Object.fromEntries(others),
+      back: count(({ isNot, said }) => isNot && !said),
+      unseen: this.#parts.board.unseenCount,
+      name: this.#className,
+      cluster: this.#page.cluster,
+      isNaming: this.#isNaming,
+      nameBefore: this.#parts.classes.get(this.#nameBefore)?.name ?? null,
+      isProposed: this.#page.cluster !== null && !this.#isNaming && this.#page.classId === this.#page.proposed,
+    };
   }
 
   /** Whether a query is on this page, or just answered, so that a claim that was under way does not bring it again. */
@@ -83,17 +105,29 @@ export class Grid {
     const item = this.#page?.items[place];
     if (!item) return;
     const mark = this.#markOf(item);
-    if (item.state === "broken" && mark.isNot) this.#parts.view.say(text("grid.broken"));
-    else this.#put(item, place, { isNot: !mark.isNot, own: null });
+    const isNot = !mark.isNot || item.state === "broken"; // what cannot be shown is of no class
+    if (isNot && mark.isNot && !mark.said) this.#parts.view.say(text("grid.broken"));
+    else this.#put(item, place, { isNot, said: null });
   }
 
-  /** Say what an image is. @param {number} place @param {Class} chosen */
-  giveClass(place, chosen) {
+  /** Give one image an answer of its own: what it is, or why it gets no class. @param {number} place @param {Said} said */
+  answer(place, said) {
     const item = this.#page?.items[place];
-    if (!item) this.#parts.view.say(text("said.no_image"));
-    else if (item.state !== "decoded") this.#parts.view.say(text("grid.not_visible"));
-    else if (chosen.id === this.#page.classId) this.#put(item, place, { isNot: false, own: null });
-    else this.#put(item, place, { isNot: true, own: { id: chosen.id, name: chosen.name } });
+    const isLabel = said.outcome === "label";
+    if (isLabel && this.#page && this.#isNaming) this.#name(said);
+    else if (!item) this.#parts.view.say(text("said.no_image"));
+    else if (item.state === "loading") this.#parts.view.say(text("grid.not_visible"));
+    else if (item.state === "broken" && isLabel) this.#parts.view.say(text("grid.broken"));
+    else if (isLabel && said.class_id === this.#page.classId) this.#put(item, place, { isNot: false, said: null });
+    else this.#put(item, place, { isNot: true, said });
+  }
+
+  /** Another class for the cluster on screen, or after all the one before: the next class given is that of all. */
+  nameAgain() {
+    if (this.#page?.cluster == null) return;
+    [this.#page.classId, this.#nameBefore] = [this.#nameBefore, this.#page.classId];
+    this.#parts.board.changed();
+    this.#parts.view.say(text(this.#isNaming ? "grid.question_name" : "grid.named", { name: this.#className }));
   }
 
   /** @param {number} pressedAt when, on the clock of `performance.now` */
@@ -102,6 +136,7 @@ export class Grid {
     if (!this.#page) view.say(text("said.no_image"));
     else if (this.#paintedAt === null) view.say(text("grid.not_visible"));
     else if (board.unseenCount) this.#scrollOn();
+    else if (this.#isNaming && this.summary.confirmed) view.say(text("grid.name_first"));
     else if (pressedAt < Math.max(this.#paintedAt, board.seenAt) + SURPRISE_MS) view.say(text("grid.too_quick"));
     else this.#confirm(pressedAt);
   }
@@ -115,12 +150,14 @@ export class Grid {
       return;
     }
     if (this.#page) pages.putBack(this.#page);
-    this.#page = { classId: last.classId, items: last.given.map(({ query }) => pages.hold(query)) };
+    const { classId, cluster, proposed } = last;
+    this.#page = { classId, cluster, proposed, items: last.given.map(({ query }) => pages.hold(query)) };
     for (const { query, mark } of last.given) this.#marks.set(query.query_id, mark);
     this.#show();
-    for (const { clientId, query } of last.given.toReversed()) {
+    for (const { clientId, query, mark } of last.given.toReversed()) {
       const { query_id, reserve } = query;
-      outbox.add({ kind: "undo", client_id: clientId, query_id, outcome: "label", reserve });
+      const outcome = mark.said?.outcome ?? "label";
+      outbox.add({ kind: "undo", client_id: clientId, query_id, outcome, reserve });
     }
     view.say(counted("grid.undone", last.given.length));
   }
@@ -133,8 +170,9 @@ export class Grid {
     if (!lost.length) return;
     lost.forEach(letGo);
     const left = this.#page.items.filter((item) => !lost.includes(item));
-    this.#page = left.length ? { classId: this.#page.classId, items: left } : null;
-    if (this.#page) this.#show();
+    const before = this.#nameBefore;
+    this.#page = left.length ? { ...this.#page, items: left } : null;
+    if (this.#page) this.#show(before);
     this.refresh();
     view.say(counted("grid.passed_on", lost.length));
   }
@@ -164,29 +202,47 @@ export class Grid {
   }
 
   get #className() {
-    return this.#parts.classes.get(this.#page.classId)?.name ?? "";
+    return this.#parts.classes.get(this.#page.classId)?.name ?? text("grid.this_group");
+  }
+
+  get #isNaming() {
+    return this.#page.classId === null;
   }
 
   /** @param {Held} item @returns {Mark} */
   #markOf({ query, state }) {
-    return this.#marks.get(query.query_id) ?? { isNot: state === "broken", own: null };
+    return this.#marks.get(query.query_id) ?? { isNot: state === "broken", said: null };
+  }
+
+  #name({ class_id: classId }) {
+    this.#page.classId = classId;
+    this.#nameBefore = null;
+    for (const { query } of this.#page.items) {
+      if (this.#marks.get(query.query_id)?.said?.class_id === classId) this.#marks.delete(query.query_id);
+    }
+    this.#parts.board.refresh();
+    this.#parts.board.changed();
+    this.#parts.view.say(text("grid.named", { name: this.#className }));
   }
 
   #put(item, place, mark) {
     this.#marks.set(item.query.query_id, mark);
     this.#parts.board.refresh();
     this.#parts.board.changed();
-    const values = { place: place + 1, name: mark.own?.name ?? this.#className };
-    const said = mark.own ? "grid.said_own" : mark.isNot ? "grid.said_not" : "grid.said_is";
-    this.#parts.view.say(text(said, values));
+    const values = { place: place + 1, name: mark.said?.name ?? this.#className };
+    this.#parts.view.say(text(spokenOf(mark), values));
   }
 
-  #show() {
-    const { board, view } = this.#parts;
+  /** @param {number|null} [nameBefore] */
+  #show(nameBefore = null) {
+    const { board, shown, view } = this.#parts;
     const page = this.#page;
+    const label = page.cluster === null ? text("grid.list", { name: this.#className }) : text("grid.list_group");
     this.#paintedAt = null;
+    this.#nameBefore = nameBefore;
+    shown();
     view.setBusy(true);
-    board.show(page.items, this.#className, (item) => this.#markOf(item), (at) => {
+    board.show(page.items, label, (item) => this.#markOf(item), (at) => {
       if (page !== this.#page) return;
       this.#paintedAt = at;
       view.setBusy(false);
@@ -202,48 +258,52 @@ export class Grid {
 
   #confirm(pressedAt) {
     const { done, outbox, view } = this.#parts;
-    const { classId, items } = this.#page;
-    const isClass = { id: classId, name: this.#className };
+    const { classId, cluster, proposed, items } = this.#page;
+    const isClass = { outcome: "label", class_id: classId, reason: null, name: this.#className };
     // each image has its share of the time that the page was looked at, whatever was said about it
-    const seconds = Math.round((pressedAt - this.#paintedAt) / items.length) / 1000;
+    const share = Math.round((pressedAt - this.#paintedAt) / items.length) / 1000;
+    const seconds = Math.min(LONGEST_LOOK_SECONDS, share);
+    const shownAs = { saw_prediction: proposed !== null, ...(cluster === null ? {} : { in_group: true }) };
     const answered = [];
     const back = [];
     for (const item of items) {
       const mark = this.#markOf(item);
-      if (mark.isNot && !mark.own) back.push(item.query.query_id);
-      else answered.push(entryOf(item.query, mark.own ?? isClass, Math.min(LONGEST_LOOK_SECONDS, seconds)));
+      if (mark.isNot && !mark.said) back.push(item.query.query_id);
+      else answered.push({ ...entryOf(item.query, mark.said ?? isClass, seconds), ...shownAs });
     }
     const given = answered.map(({ client_id, query }) => ({
-      clientId: client_id, query, mark: this.#marks.get(query.query_id) ?? { isNot: false, own: null },
+      clientId: client_id, query, mark: this.#marks.get(query.query_id) ?? { isNot: false, said: null },
     }));
     for (const item of items) {
       letGo(item);
       this.#marks.delete(item.query.query_id);
     }
-    if (given.length) done.push({ classId, given }, LATEST);
+    if (given.length) done.push({ classId, cluster, proposed, given }, LATEST);
     this.#page = null;
     this.#paintedAt = null;
     this.refresh();
     const goingBack = { kind: "put_back", client_id: newId(), query_id: null, query_ids: back };
     outbox.add(...answered, ...(back.length ? [goingBack] : []));
     const said = counted("grid.given", answered.length);
-    view.say(text(this.#page ? "grid.then_next" : "grid.then_none", { said }));
+    view.say(text(this.#page ? (this.#isNaming ? "grid.then_name" : "grid.then_next") : "grid.then_none", { said }));
     this.#parts.board.changed();
   }
 }
 
-/** @returns {Entry} */
-function entryOf(query, { id, name }, seconds) {
+/** @param {Mark} mark @returns {string} the key of what is said of an image that was marked so */
+function spokenOf({ isNot, said }) {
+  if (!said) return isNot ? "grid.said_not" : "grid.said_is";
+  return said.outcome === "label" ? "grid.said_own" : "grid.said_other";
+}
+
+/** @param {import("../labeling/api.js").Query} query @param {Said} said @param {number} seconds @returns {Entry} */
+function entryOf(query, said, seconds) {
   return {
     kind: "answer",
     client_id: newId(),
     query_id: query.query_id,
     query,
-    outcome: "label",
-    class_id: id,
-    reason: null,
-    name,
-    saw_prediction: true,
+    ...said,
     seconds_taken: seconds,
     reserve: query.reserve,
   };

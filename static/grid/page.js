@@ -13,10 +13,17 @@ import { View } from "../labeling/view.js";
 import { Board } from "./board.js";
 import { DonePages } from "./done.js";
 import { Grid } from "./grid.js";
-import { Pages } from "./pages.js";
+import { Pages, keyOf, wishOf } from "./pages.js";
 import { Sizes } from "./sizes.js";
 
 const MOST_RENEWED = 200; // queries that one request may name
+const SUMMED = {
+  own: "grid.summary_own",
+  skip: "grid.summary_skip",
+  unsure: "grid.summary_unsure",
+  unusable: "grid.summary_unusable",
+  back: "grid.summary_back",
+};
 const SHARP = 1.25; // device pixels to a pixel, from which on larger thumbnails are worth fetching
 
 const root = document.getElementById("labeling");
@@ -33,10 +40,12 @@ const refusals = new Map();
 let progress = null;
 /** @type {import("../labeling/api.js").OpenClass[]} */
 let openClasses = [];
-/** @type {number|null} of the page that was claimed last */
+/** @type {import("../labeling/api.js").OpenCluster[]} */
+let openClusters = [];
+/** @type {number|null} of the page of a class that was claimed last */
 let lastClass = null;
-/** @type {number|null} the class that the person chose */
-let wantedClass = null;
+/** @type {string|null} the class or cluster that the person chose, see `keyOf` */
+let wanted = null;
 let isAway = false;
 let isLeaving = false;
 let isDone = false; // everything of the page is declared below
@@ -62,11 +71,11 @@ const outbox = new Outbox(browserStorage(), `querent.outbox.${user}.${project}.`
   changed: showOutbox,
 }, (entries) => api.answerAll(entries));
 
-const pages = new Pages(() => api.claimPage(sizes.count, wantedClass ?? sameClass()), devicePixelRatio > SHARP ? 512 : 256, {
+const pages = new Pages(() => api.claimPage(sizes.count, wish()), devicePixelRatio > SHARP ? 512 : 256, {
   changed: () => grid.refresh(),
   claimed(reply) {
-    openClasses = reply.classes;
-    lastClass = reply.class_id ?? lastClass;
+    [openClasses, openClusters] = [reply.classes, reply.clusters];
+    if (reply.cluster === null) lastClass = reply.class_id ?? lastClass;
     if (reply.class_id !== null) known.set(reply.class_id, { id: reply.class_id, name: reply.class_name }); // perhaps a new one
     // a reason that was true while answers were on their way, or images in hand, is out of date when it is shown
     grid.nothing = outbox.size || grid.heldIds.length ? null : nothingText(reply.nothing);
@@ -83,14 +92,14 @@ const pages = new Pages(() => api.claimPage(sizes.count, wantedClass ?? sameClas
   mayClaim: () => !isAway && !outbox.halted && document.visibilityState === "visible",
 });
 
-const done = new DonePages(sessionStorageOrNone(), `querent.grid.${user}.${project}`);
+const done = new DonePages(sessionStorageOrNone(), `querent.grid-done.${user}.${project}`);
 const board = new Board(view, { toggle: (place) => grid.toggle(place), changed: showSummary });
 const known = new Map(classes.map((each) => [each.id, each]));
-const grid = new Grid({ outbox, pages, board, view, done, classes: known });
+const grid = new Grid({ outbox, pages, board, view, done, classes: known, shown: closeDialogs });
 const sizes = new Sizes(
   { count: part("count"), side: part("side") }, view.stage, browserStorage(), `querent.grid-sizes.${user}`, () => void giveBackAll(),
 );
-const chooser = new Chooser(part("chooser"), classes, (chosen) => grid.giveClass(board.active, chosen));
+const chooser = new Chooser(part("chooser"), classes, (chosen) => grid.answer(board.active, labelOf(chosen)));
 
 const leases = new Leases(Number(leaseSeconds), {
   held: heldOrAnswered,
@@ -113,9 +122,11 @@ function heldOrAnswered() {
   return [...grid.heldIds, ...ids("answer")].filter((id) => !undone.has(id)).slice(0, MOST_RENEWED);
 }
 
-/** The class to go on with, so that the question changes seldom: the last one, while the batch waits for more of it. */
-function sameClass() {
-  return openClasses.find(({ class_id: id, in_batch: waiting }) => id === lastClass && waiting)?.class_id ?? null;
+/** What to go on with: what the person chose, else the last class while the batch waits for it: few other questions. */
+function wish() {
+  if (wanted !== null) return wishOf(wanted);
+  const isSame = openClasses.some(({ class_id: id, in_batch: waiting }) => id === lastClass && waiting);
+  return isSame ? { class_id: lastClass } : {};
 }
 
 function startAgain() {
@@ -124,7 +135,7 @@ function startAgain() {
   pages.refillNow();
 }
 
-/** Another class or number of images is wanted: what was marked stays marked. */
+/** Another class, cluster or number of images is wanted: what was marked stays marked. */
 async function giveBackAll() {
   const ids = grid.clear();
   grid.nothing = null;
@@ -136,16 +147,30 @@ async function giveBackAll() {
 const ACTIONS = {
   confirm: (event) => grid.confirm(event.timeStamp),
   undo: () => grid.undo(),
+  name: () => grid.nameAgain(),
   choose: () => chooser.open(),
   help: () => part("help").showModal(),
+  reasons: () => (grid.isEmpty ? view.say(text("said.no_image")) : part("reasons").showModal()),
 };
 
 /** @param {HTMLButtonElement} button @param {Event} event */
 function press(button, event) {
-  const { action, answers, classId } = button.dataset;
+  const { action, answers: outcome, classId, reason = null, name } = button.dataset;
+  if (reason) part("reasons").close();
   if (action) ACTIONS[action](event);
-  else if (answers === "label") grid.giveClass(board.active, known.get(Number(classId)));
+  else if (outcome === "label") grid.answer(board.active, labelOf(known.get(Number(classId))));
+  else if (outcome) grid.answer(board.active, { outcome, class_id: null, reason, name });
   if (event instanceof KeyboardEvent) view.flash(button);
+}
+
+/** @param {import("./grid.js").Class} chosen @returns {import("./grid.js").Said} */
+function labelOf({ id, name }) {
+  return { outcome: "label", class_id: id, reason: null, name };
+}
+
+/** What they were opened for is no longer on screen. */
+function closeDialogs() {
+  for (const name of ["reasons", "chooser"]) part(name).close();
 }
 
 /** Arrows, Space and Enter are for the board unless something that has the focus needs them. */
@@ -179,37 +204,77 @@ function showProgress() {
 function showSummary() {
   if (!isDone) return;
   const { summary } = grid;
-  part("question").textContent = summary ? text("grid.question", { name: summary.name }) : "";
+  part("question").textContent = summary ? text(questionOf(summary), { name: summary.name }) : "";
+  showNaming(summary);
   part("confirm-text").textContent = confirmText(summary);
-  const parts = [];
-  if (summary?.own) parts.push(counted("grid.summary_own", summary.own));
-  if (summary?.back) parts.push(counted("grid.summary_back", summary.back));
-  part("summary").textContent = parts.join(" · ");
+  const kinds = Object.entries(SUMMED).filter(([kind]) => summary?.[kind]);
+  const counts = kinds.map(([kind, says]) => {
+    return Object.assign(document.createElement("span"), { textContent: counted(says, summary[kind]) });
+  });
+  part("summary").replaceChildren(...counts.flatMap((count, place) => (place ? [" · ", count] : [count])));
   view.setReady(Boolean(summary));
-  root.querySelector("[data-action=confirm]").setAttribute("aria-disabled", String(!summary));
+  const isReady = summary && (summary.unseen || !summary.confirmed || !summary.isNaming);
+  root.querySelector("[data-action=confirm]").setAttribute("aria-disabled", String(!isReady));
   view.setUndo(grid.canUndo);
   showClasses();
 }
 
+/** Say what class keys are for, and how to name another class where they are for single images. */
+function showNaming(summary) {
+  part("own").textContent = text(summary?.isNaming ? "grid.own_name" : "grid.own");
+  const again = root.querySelector("[data-action=name]");
+  again.hidden = !summary || summary.cluster === null || (summary.isNaming && summary.nameBefore === null);
+  if (again.hidden) return;
+  part("name-text").textContent = text(summary.isNaming ? "grid.name_kept" : "grid.name", { name: summary.nameBefore });
+}
+
+/** @param {import("./grid.js").Summary} summary @returns {string} a key */
+function questionOf({ isNaming, isProposed }) {
+  if (isNaming) return "grid.question_name";
+  return isProposed ? "grid.question_proposed" : "grid.question";
+}
+
 function confirmText(summary) {
   if (!summary) return text("grid.confirm_nothing");
-  const { confirmed, unseen, name } = summary;
+  const { confirmed, unseen, name, isNaming } = summary;
   if (unseen) return counted("grid.confirm_unseen", unseen);
+  if (isNaming && confirmed) return text("grid.confirm_name");
   return text(confirmed ? "grid.confirm" : "grid.confirm_none", { count: confirmed, name });
 }
 
+/** Offer every class and cluster of which there is a page, the one on screen among them. */
 function showClasses() {
-  const offered = openClasses.map(({ class_id: id, name, count }) => ({ id, name, count: count + grid.heldOf(id) }));
-  const { classId, summary } = grid;
-  if (classId !== null && !offered.some(({ id }) => id === classId)) {
-    offered.unshift({ id: classId, name: summary.name, count: grid.heldOf(classId) });
+  const { key, summary } = grid;
+  const ofClass = openClasses.map(({ class_id: classId, name, count }) => {
+    return { key: keyOf({ classId, cluster: null }), name, count };
+  });
+  const ofCluster = openClusters.map(({ cluster, count }) => {
+    return { key: keyOf({ classId: null, cluster }), name: groupName(cluster), count };
+  });
+  if (key !== null && ![...ofClass, ...ofCluster].some((each) => each.key === key)) {
+    if (summary.cluster === null) ofClass.unshift({ key, name: summary.name, count: 0 });
+    else ofCluster.unshift({ key, name: groupName(summary.cluster), count: grid.heldOf(key) });
   }
   const field = part("classes");
-  const options = offered.map(({ id, name, count }) => [String(id), text("grid.class_of", { name, count: grouped(count) })]);
-  const isSame = [...field.options].map(({ value, text: words }) => `${value} ${words}`).join() === options.map((each) => each.join(" ")).join();
-  if (!isSame) field.replaceChildren(...options.map(([value, words]) => new Option(words, value)));
+  const before = [...field.options].map(({ value, text: words }) => `${value} ${words}`);
+  const classOptions = ofClass.map((each) => toOption({ ...each, count: each.count + grid.heldOf(each.key) }));
+  const groupOptions = ofCluster.map(toOption); // what is held is counted already: it may be on pages of classes
+  const options = [...classOptions, ...groupOptions];
+  if (before.join() !== options.map(({ value, text: words }) => `${value} ${words}`).join()) {
+    const groups = Object.assign(document.createElement("optgroup"), { label: text("grid.groups") });
+    groups.append(...groupOptions);
+    field.replaceChildren(...classOptions, ...(groupOptions.length ? [groups] : []));
+  }
   field.disabled = !options.length;
-  field.value = classId === null ? "" : String(classId);
+  field.value = key ?? "";
+}
+
+function groupName(cluster) {
+  return text("grid.group", { number: cluster });
+}
+
+function toOption({ key, name, count }) {
+  return new Option(text("grid.class_of", { name, count: grouped(count) }), key);
 }
 
 function showOutbox() {
@@ -273,7 +338,7 @@ document.addEventListener("click", (event) => {
   if (event.target.closest("[data-keeps-answers]")) isLeaving = true;
 });
 part("classes").addEventListener("change", ({ target }) => {
-  wantedClass = Number(target.value);
+  wanted = target.value;
   void giveBackAll();
 });
 for (const field of root.querySelectorAll("select")) {

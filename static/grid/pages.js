@@ -1,5 +1,6 @@
 /**
- * The pages that this browser holds ahead of the one on screen: of one predicted class each, with their images decoded.
+ * The pages that this browser holds ahead of the one on screen: of one predicted class or one cluster each, with their
+ * images decoded.
  */
 
 import { Failure } from "../labeling/api.js";
@@ -7,10 +8,12 @@ import { fetchImage, letGo } from "../labeling/held.js";
 
 const FIRST_WAIT_MS = 1_000;
 const LONGEST_WAIT_MS = 10_000;
+const CLUSTER = "cluster-";
 
 /**
  * @typedef {import("../labeling/held.js").Held} Held
- * @typedef {{classId: number, items: Held[]}} Page
+ * @typedef {{classId: number|null, cluster: number|null, proposed: number|null, items: Held[]}} Page
+ *   `classId` is of a cluster what the person says that it is, at first what the network believes: `proposed`
  * @typedef {{changed: () => void, claimed: (reply: any) => void, failed: (failure: Failure) => void,
  *   isKnown: (queryId: number) => boolean, mayClaim: () => boolean, release: (queryIds: number[]) => void}} Listener
  */
@@ -40,9 +43,9 @@ export class Pages {
     return this.#ahead.flatMap(({ items }) => items);
   }
 
-  /** @param {number} classId @returns {number} how many images of it are held */
-  heldOf(classId) {
-    return this.#ahead.reduce((sum, page) => sum + (page.classId === classId ? page.items.length : 0), 0);
+  /** @param {string} key see `keyOf` @returns {number} how many images are held on pages of it */
+  heldOf(key) {
+    return this.#ahead.reduce((sum, page) => sum + (keyOf(page) === key ? page.items.length : 0), 0);
   }
 
   /** Take the next page, and ask for the one after it; null when none is held. @returns {Page|null} */
@@ -98,7 +101,7 @@ export class Pages {
     const unwanted = this.held.filter((item) => !isWanted(item));
     unwanted.forEach(letGo);
     this.#ahead = this.#ahead
-      .map(({ classId, items }) => ({ classId, items: items.filter(isWanted) }))
+      .map((page) => ({ ...page, items: page.items.filter(isWanted) }))
       .filter(({ items }) => items.length);
     return unwanted.map(({ query }) => query.query_id);
   }
@@ -134,7 +137,8 @@ export class Pages {
     const fresh = reply.queries.filter(({ query_id: id }) => !mine.has(id) && !this.#listener.isKnown(id));
     if (fresh.length) {
       this.#wait = FIRST_WAIT_MS;
-      this.#ahead.push({ classId: reply.class_id, items: fresh.map((query) => this.hold(query)) });
+      const { class_id: classId, cluster } = reply;
+      this.#ahead.push({ classId, cluster, proposed: classId, items: fresh.map((query) => this.hold(query)) });
     } else {
       this.#askLater();
     }
@@ -157,4 +161,14 @@ export class Pages {
     }, this.#wait);
     this.#wait = Math.min(LONGEST_WAIT_MS, this.#wait * 2);
   }
+}
+
+/** @param {{classId: number|null, cluster: number|null}} page @returns {string} what it is of, as the field of choices says it */
+export function keyOf({ classId, cluster }) {
+  return cluster === null ? String(classId) : `${CLUSTER}${cluster}`;
+}
+
+/** @param {string} key @returns {{class_id?: number, cluster?: number}} what to ask the server for */
+export function wishOf(key) {
+  return key.startsWith(CLUSTER) ? { cluster: Number(key.slice(CLUSTER.length)) } : { class_id: Number(key) };
 }

@@ -30,6 +30,7 @@ export class Failure extends Error {
  * @typedef {{batch_answered: number, batch_size: number, labels_used: number, budget: number, own_labels: number,
  *   round_number: number, classes_version: number, stage: {stage?: string}|null}} Progress
  * @typedef {{class_id: number, name: string, count: number, in_batch: number}} OpenClass
+ * @typedef {{cluster: number, count: number, in_batch: number}} OpenCluster
  * @typedef {{kind: string, values: Record<string, string|number>, wait: boolean}} Nothing
  * @typedef {{client_id: string, query: Query, outcome: string, class_id: number|null, class_name: string|null,
  *   reason: string|null}} OwnAnswer
@@ -53,13 +54,14 @@ export class Api {
   }
 
   /**
-   * Take a page of one predicted class.
+   * Take a page of one predicted class, or of one cluster.
    *
-   * @param {number} count @param {number|null} classId wanted, while there are any of it
-   * @returns {Promise<{class_id: number|null, class_name: string|null, queries: Query[], classes: OpenClass[], progress: Progress, nothing: Nothing|null}>}
+   * @param {number} count @param {{class_id?: number, cluster?: number}} wish of what, while there is any of it
+   * @returns {Promise<{class_id: number|null, class_name: string|null, cluster: number|null, queries: Query[],
+   *   classes: OpenClass[], clusters: OpenCluster[], progress: Progress, nothing: Nothing|null}>}
    */
-  claimPage(count, classId) {
-    return this.#post("grid/claim", { count, class_id: classId });
+  claimPage(count, wish) {
+    return this.#post("grid/claim", { count, with_clusters: true, ...wish });
   }
 
   /** Send what waits in the outbox. @param {import("./outbox.js").Entry} entry @returns {Promise<any>} */
@@ -165,8 +167,8 @@ export class Api {
 }
 
 /** @param {import("./outbox.js").Entry} entry what the server is told of an answer */
-function bodyOf({ client_id, query_id, outcome, class_id, reason, seconds_taken, saw_prediction, corrects }) {
-  return { client_id, query_id, outcome, class_id, reason, seconds_taken, saw_prediction, corrects };
+function bodyOf({ client_id, query_id, outcome, class_id, reason, seconds_taken, saw_prediction, in_group, corrects }) {
+  return { client_id, query_id, outcome, class_id, reason, seconds_taken, saw_prediction, in_group, corrects };
 }
 
 async function reach(address, options) {

@@ -15,7 +15,7 @@ from app.records import Image, Query
 from app.storage import Storage
 from tests.browser.labeling import DIGITS, Open, Scene
 from tests.browser.web import WebServer
-from tests.factories import classes_of, make_project, make_round, make_user, predict
+from tests.factories import classes_of, make_clusters, make_project, make_round, make_user, predict
 
 # resolves with the ids of the images on the board once all can be seen, and others than `previous` are there
 SEE_PAGE = """previous => new Promise((resolve, reject) => {
@@ -48,6 +48,12 @@ class GridScene(Scene):
             asked = select(Query.image_id).where(Query.project_id == self.project_id)
             asked = asked.where(Query.predicted_class_id == self.class_ids[name])
             return list(session.scalars(asked.order_by(Query.confidence.desc(), Query.id)))
+
+    def of_cluster(self, cluster: int) -> list[int]:
+        """Return the images of a cluster, as a page shows them."""
+        with self.database.transaction() as session:
+            asked = select(Query.image_id).where(Query.project_id == self.project_id, Query.cluster == cluster)
+            return list(session.scalars(asked.order_by(Query.reserve, Query.rank)))
 
     def stored(self) -> dict[int, int | None]:
         """Return the standing answers by image; fails if one has two."""
@@ -84,13 +90,15 @@ def grid_stage(web: WebServer, database: Database) -> GridStage:
         **options: Any,
     ) -> GridScene:  # fmt: skip
         with database.transaction() as session:
-            predicts = options.pop("predicts", True)
+            predicts, clusters = options.pop("predicts", True), options.pop("clusters", 0)
             user = make_user(session)
             storage = Storage(web.settings.storage)
             project = make_project(session, queries + reserve, classes, storage=storage, **options)
             made = make_round(session, project, queries, reserve)
             if predicts:
                 predict(session, project, made, wrong)
+            if clusters:
+                make_clusters(session, made, clusters)
             ranked = select(Query.image_id).where(Query.round_id == made.id).order_by(Query.rank)
             known = {each.name: each.id for each in classes_of(session, project)}
             scene = GridScene(database, web, project.id, user, known, list(session.scalars(ranked)))

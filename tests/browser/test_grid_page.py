@@ -4,10 +4,22 @@ from __future__ import annotations
 
 import pytest
 from playwright.sync_api import Page, Route, expect
-from sqlalchemy import func, select, update
+from sqlalchemy import func, or_, select, update
 
 from app.database import Database
-from app.records import Class, Image, Lease, Project, ProjectState, Query, ReasonsShown
+from app.records import (
+    Class,
+    Image,
+    Lease,
+    Outcome,
+    Project,
+    ProjectState,
+    Query,
+    ReasonsShown,
+    UnusableReason,
+)
+from app.services.keys import Action, set_keys
+from app.services.queue import awaits_review
 from tests.browser.grid import (
     GridScene,
     GridStage,
@@ -107,6 +119,108 @@ def test_images_that_are_not_of_the_class_go_back_or_get_their_own(grid_stage: G
     page.wait_for_selector(".stage .picture")
     address = page.locator(".picture").get_attribute("data-address")
     assert address == f"/images/{seen[22]}", "it is asked one by one, and was the first of the ranking"
+
+
+def test_an_image_is_skipped_left_to_a_reviewer_or_found_unusable_by_the_keys_of_the_labeling_page(
+    grid_stage: GridStage, open_page: Open
+) -> None:
+    scene = grid_stage(queries=20)
+    page = open_page(scene)
+    seen = look(page)
+    page.evaluate(HEAR)
+    for key in ("s", "ArrowRight", "u", "ArrowRight", "x", "3", "ArrowRight", "Space"):
+        page.keyboard.press(key)
+    assert selected(page) == [0, 1, 2, 3]
+    signs = page.locator(".tile-sign").all_inner_texts()
+    assert signs[:5] == ["Skipped", "Unsure", "Unusable (Several classes in it)", "✕", ""]
+    assert (
+        page.get_by_role("option", name="Image 3 of 10: Unusable (Several classes in it)", selected=True).count() == 1
+    )
+    assert (button(page), summary(page)) == (
+        "Confirm 6 as 0", "1 skipped · 1 unsure · 1 unusable · 1 asked one by one",
+    )  # fmt: skip
+    assert page.evaluate("heard") == [
+        "Image 1: Skipped", "Image 2: Unsure", "Image 3: Unusable (Several classes in it)", "Image 4 is not 0",
+    ]  # fmt: skip
+    assert_accessible(page)
+    page.wait_for_timeout(1000)
+    page.keyboard.press("Enter")
+    scene.saved(9)
+    given = {known.image_id: known for known in scene.annotations()}
+    assert [given[image].outcome for image in seen[:3]] == [Outcome.SKIP, Outcome.UNSURE, Outcome.UNUSABLE]
+    assert [given[image].reason for image in seen[:3]] == [None, None, UnusableReason.SEVERAL_CLASSES]
+    assert [given[image].class_id for image in seen[:3]] == [None] * 3
+    assert {image: known.class_id for image, known in given.items() if known.outcome is Outcome.LABEL} == dict.fromkeys(
+        seen[4:], scene.class_ids["0"]
+    )
+    assert all(known.saw_prediction for known in given.values())
+    assert len({known.client_id for known in given.values()}) == 9
+    assert len({known.seconds_taken for known in given.values()}) == 1, "each has its share of the page's time"
+    with scene.database.transaction() as session:
+        found = select(Query.image_id, Query.closed_at, Query.open_answers).where(Query.image_id.in_(seen[:3]))
+        now = {image: (closed is not None, wanted) for image, closed, wanted in session.execute(found)}
+    assert [now[image] for image in seen[:3]] == [(False, 1), (True, 0), (True, 0)], "somebody else gets the first"
+
+
+def test_skip_unsure_and_unusable_have_buttons_and_the_keys_that_an_admin_chose(
+    grid_stage: GridStage, open_page: Open
+) -> None:
+    scene = grid_stage(queries=20)
+    with scene.database.transaction() as session:
+        chosen = {Action.SKIP: "j", Action.UNSURE: "k", Action.UNUSABLE: "l"}
+        set_keys(session, scene.project_id, {}, chosen)
+        session.commit()
+    page = open_page(scene)
+    look(page)
+    for key in ("s", "u", "x"):
+        page.keyboard.press(key)
+    assert selected(page) == []
+    page.get_by_role("button", name="Skip, key j").click()
+    assert page.locator(".tile-sign").first.inner_text() == "Skipped"
+    page.get_by_role("button", name="Unsure, key k").click()
+    assert page.locator(".tile-sign").first.inner_text() == "Unsure"
+    page.get_by_role("button", name="Unusable, key l").click()
+    expect(page.get_by_role("dialog", name="Why is this image unusable?")).to_be_visible()
+    assert_accessible(page)
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    assert page.locator(".tile-sign").first.inner_text() == "Unsure", "without a reason nothing has changed"
+    page.locator(".tile").first.focus()
+    page.keyboard.press("l")
+    page.get_by_role("button", name="Blurred").click()
+    assert page.locator(".tile-sign").first.inner_text() == "Unusable (Blurred)"
+    page.keyboard.press("?")
+    for line in ("J Skip", "K Unsure", "L Unusable"):
+        expect(page.locator(".help-list > div", has_text=line.split()[1])).to_have_text(line)
+    page.keyboard.press("Escape")
+    page.keyboard.press("Space")
+    assert selected(page) == [], "one press forgets it, as it forgets a class"
+
+
+def test_undo_takes_back_what_was_skipped_unsure_and_unusable_as_well(grid_stage: GridStage, open_page: Open) -> None:
+    scene = grid_stage(queries=20)
+    page = open_page(scene)
+    seen = look(page)
+    for key in ("s", "ArrowRight", "u", "ArrowRight", "x", "1"):
+        page.keyboard.press(key)
+    page.keyboard.press("Enter")
+    scene.saved(10)
+    later = see_page(page, seen)
+    page.keyboard.press("z")
+    assert look(page, later) == seen
+    until(lambda: scene.outcomes() == [], 20, "all of them are revoked")
+    assert page.locator(".tile-sign").all_inner_texts()[:4] == ["Skipped", "Unsure", "Unusable (Blurred)", ""]
+    with scene.database.transaction() as session:
+        marked = select(func.count()).where(Image.id.in_(seen), or_(Image.unusable_at.is_not(None), awaits_review()))
+        assert session.scalar(marked) == 0, "the images are as they were"
+    page.keyboard.press("Home")
+    page.keyboard.press("1")
+    page.keyboard.press("Enter")
+    scene.saved(10)
+    expected = [Outcome.LABEL, Outcome.UNSURE, Outcome.UNUSABLE] + [Outcome.LABEL] * 7
+    given = dict(scene.outcomes())
+    assert [given[image] for image in seen] == expected
+    assert scene.stored()[seen[0]] == scene.class_ids["1"]
 
 
 def test_what_is_marked_can_be_unmarked_by_key_click_and_class(grid_stage: GridStage, open_page: Open) -> None:
@@ -353,9 +467,13 @@ def test_a_lease_that_was_lost_takes_its_image_off_the_page(grid_stage: GridStag
         session.commit()
     page.keyboard.press("ArrowRight")
     page.keyboard.press("Space")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("x")
+    expect(page.get_by_role("dialog")).to_be_visible()
     for _ in range(6):
         page.clock.run_for(10_000)
     page.clock.resume()
+    expect(page.get_by_role("dialog")).to_be_hidden()  # it was opened for an image that may have moved
     left = look(page, seen)
     assert left == [image for image in seen if image != seen[4]]
     assert selected(page) == [1], "the rest is as it was"
@@ -445,8 +563,32 @@ def test_an_image_that_cannot_be_shown_is_asked_one_by_one(grid_stage: GridStage
     page.wait_for_timeout(600)
     page.locator(".tile").nth(2).click()
     assert selected(page) == [2]
+    page.keyboard.press("1")
+    assert page.locator(".tile-sign").nth(2).inner_text() == "✕", "nobody can say what it is"
     page.keyboard.press("Enter")
     assert len(stored(scene, 5)) == 5 and broken not in scene.stored()
+
+
+def test_an_image_that_cannot_be_shown_may_be_called_unusable(grid_stage: GridStage, open_page: Open) -> None:
+    scene = grid_stage(queries=12)
+    broken = scene.of_class("0")[2]
+    with scene.database.transaction() as session:
+        session.execute(update(Image).where(Image.id == broken).values(content_hash="f" * 64))
+        session.commit()
+    page = open_page(scene)
+    page.wait_for_selector(".tile.is-broken")
+    page.wait_for_selector(".stage[aria-busy=false]")
+    page.wait_for_timeout(600)
+    move_to(page, 2)
+    page.keyboard.press("s")
+    page.keyboard.press("Space")
+    assert page.locator(".tile-sign").nth(2).inner_text() == "✕", "it is still of no class"
+    page.keyboard.press("x")
+    page.keyboard.press("4")
+    page.keyboard.press("Enter")
+    scene.saved(6)
+    [unusable] = [known for known in scene.annotations() if known.image_id == broken]
+    assert (unusable.outcome, unusable.reason) == (Outcome.UNUSABLE, UnusableReason.BROKEN)
 
 
 def test_touch_at_390_pixels(grid_stage: GridStage, open_page: Open) -> None:
@@ -495,6 +637,131 @@ def test_a_class_beyond_the_keyboard_is_found_by_its_name(grid_stage: GridStage,
     assert page.locator(".tile-sign").nth(1).inner_text() == "kind 077"
     page.keyboard.press("Enter")
     assert stored(scene, 2)[seen[1]] == scene.class_ids["kind 077"]
+
+
+def question(page: Page) -> str:
+    return page.locator("[data-part=question]").inner_text()
+
+
+def test_before_the_first_network_a_page_of_images_that_look_alike_is_named_with_a_key_and_confirmed(
+    grid_stage: GridStage, open_page: Open
+) -> None:
+    scene = grid_stage(queries=24, clusters=2, predicts=False)
+    page = open_page(scene)
+    seen = look(page)
+    assert seen == scene.of_cluster(1)
+    assert (question(page), button(page)) == ("Which class are these?", "Say their class first")
+    expect(page.locator("[data-part=classes] option:checked")).to_have_text("Group 1 (12)")
+    expect(page.locator("[data-action=name]")).to_be_hidden()
+    assert_accessible(page)
+    page.evaluate(HEAR)
+    page.keyboard.press("Enter")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Space")
+    page.keyboard.press("1")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("0")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("s")
+    assert page.evaluate("heard") == [
+        "Say first which class these are.", "Image 2 is not of this group",
+        "The page is of 1: select the images that are not", "Image 3 is 0 instead", "Image 4: Skipped",
+    ]  # fmt: skip
+    assert selected(page) == [1, 2, 3]
+    assert (question(page), button(page)) == ("Which of these are not 1?", "Confirm 9 as 1")
+    assert summary(page) == "1 of another class · 1 skipped · 1 asked one by one"
+    assert_accessible(page)
+    page.evaluate("heard.length = 0")
+    page.keyboard.press("Enter")
+    second = look(page, seen)
+    assert second == scene.of_cluster(2) and question(page) == "Which class are these?"
+    assert page.evaluate("heard.at(-1)").endswith("images that look alike, say first which class they are")
+    scene.saved(11)
+    ids = scene.class_ids
+    of_one = [image for place, image in enumerate(seen) if place not in (1, 2, 3)]
+    assert scene.stored() == dict.fromkeys(of_one, ids["1"]) | {seen[2]: ids["0"], seen[3]: None}
+    assert all(known.in_group and not known.saw_prediction for known in scene.annotations()), "there was no guess"
+    page.keyboard.press("0")
+    page.keyboard.press("Enter")
+    assert stored(scene, 23) == scene.stored() | dict.fromkeys(second, ids["0"])
+    until(lambda: seen[1] not in scene.of_cluster(1), 20, "what does not belong is asked one by one")
+
+
+def test_a_group_comes_with_what_the_network_believes_of_most_of_it_and_may_be_named_anew(
+    grid_stage: GridStage, open_page: Open
+) -> None:
+    scene = grid_stage(queries=60, classes=DIGITS[:3], clusters=3, wrong=[0])
+    page = open_page(scene)
+    first = look(page)
+    assert question(page) == "Which of these are not 1?", "pages of classes come first"
+    page.locator("[data-part=classes]").select_option("cluster-3")
+    seen = look(page, first)
+    assert seen == scene.of_cluster(3)
+    assert question(page) == "Probably 2: which are not?"
+    page.keyboard.press("Home")
+    page.keyboard.press("1")
+    assert selected(page) == [0], "a class is known, so the key is for the image with the frame"
+    page.keyboard.press("Escape")
+    assert (question(page), button(page)) == ("Which class are these?", "Say their class first")
+    expect(page.locator("[data-action=confirm]")).to_have_attribute("aria-disabled", "true")
+    page.get_by_role("button", name="Still 2").click()
+    assert question(page) == "Probably 2: which are not?", "pressed twice, nothing has changed"
+    page.get_by_role("button", name="Another class").click()
+    page.get_by_role("button", name="1, key 1").click()
+    assert (question(page), selected(page)) == ("Which of these are not 1?", [])
+    page.locator(".tile").first.focus()
+    page.keyboard.press("Enter")
+    assert stored(scene, 20) == dict.fromkeys(seen, scene.class_ids["1"])
+    assert all(known.in_group and known.saw_prediction for known in scene.annotations()), "the guess was shown"
+    later = look(page, seen)
+    assert later == scene.of_cluster(1), "the next group, since the person chose groups"
+    page.keyboard.press("z")
+    assert look(page, later) == seen
+    assert question(page) == "Which of these are not 1?"
+    until(lambda: scene.answers() == [], 20, "all of them are taken back")
+    page.keyboard.press("Enter")
+    assert stored(scene, 20) == dict.fromkeys(seen, scene.class_ids["1"])
+    assert all(known.in_group for known in scene.annotations())
+
+
+def test_answers_of_a_page_of_a_class_are_in_no_group(grid_stage: GridStage, open_page: Open) -> None:
+    scene = grid_stage(queries=20, clusters=2)
+    page = open_page(scene)
+    confirm(page)
+    scene.saved(10)
+    assert all(known.saw_prediction and not known.in_group for known in scene.annotations())
+    expect(page.locator("[data-action=name]")).to_be_hidden()
+
+
+def test_a_group_of_which_nothing_belongs_needs_no_class(grid_stage: GridStage, open_page: Open) -> None:
+    scene = grid_stage(queries=4, clusters=2, predicts=False)
+    page = open_page(scene)
+    seen = look(page)
+    page.keyboard.press("Space")
+    page.keyboard.press("End")
+    page.keyboard.press("u")
+    assert (button(page), summary(page)) == ("None is of this group", "1 unsure · 1 asked one by one")
+    page.keyboard.press("Enter")
+    scene.saved(1)
+    assert scene.outcomes() == [(seen[1], Outcome.UNSURE)]
+
+
+def test_a_group_at_390_pixels_by_touch(grid_stage: GridStage, open_page: Open) -> None:
+    scene = grid_stage(queries=24, classes=DIGITS, clusters=3)
+    page = open_page(scene, **PHONE)
+    first = look(page)
+    page.locator("[data-part=classes]").select_option("cluster-2")
+    seen = look(page, first)
+    page.get_by_role("button", name="Another class").tap()
+    page.get_by_role("button", name="7, key 7").tap()
+    page.locator(".tile").nth(1).tap()
+    assert question(page) == "Which of these are not 7?"
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    small = "buttons => buttons.filter(button => button.getClientRects().length && button.offsetHeight < 44).length"
+    assert page.locator("button, select, .tools a").evaluate_all(small) == 0
+    assert_accessible(page)
+    page.locator("[data-action=confirm]").tap()
+    assert stored(scene, 7) == dict.fromkeys(seen[:1] + seen[2:], scene.class_ids["7"])
 
 
 def test_the_page_speaks_german(grid_stage: GridStage, open_page: Open) -> None:

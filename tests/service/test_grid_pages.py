@@ -13,8 +13,8 @@ from starlette.testclient import TestClient
 from app.pages.answering import MOST_ANSWERS
 from app.pages.grid import MOST_ON_A_PAGE
 from app.pages.grid_shown import COUNTS
-from app.records import Annotation, Project, Query, ReasonsShown
-from tests.factories import classes_of, make_project, make_round, predict
+from app.records import Annotation, Outcome, Project, Query, ReasonsShown, Round, UnusableReason
+from tests.factories import classes_of, make_clusters, make_project, make_round, predict
 from tests.service.web import JSON, Web, token_of, web
 
 __all__ = ["web"]
@@ -96,6 +96,8 @@ def test_the_history_says_that_an_answer_was_given_with_the_prediction_shown(gri
         ("grid/claim", {"count": 5, "class_id": 0}),
         ("grid/claim", {"count": 5, "class_id": "seven"}),
         ("grid/claim", {"count": 5, "class": 1}),
+        ("grid/claim", {"count": 5, "cluster": 0}),
+        ("grid/claim", {"count": 5, "cluster": "seven"}),
         ("grid/claim", {}),
         ("grid/put-back", {"query_ids": [-1]}),
         ("grid/put-back", {"query_ids": list(range(1, MOST_ON_A_PAGE + 2))}),
@@ -218,3 +220,52 @@ def test_a_page_of_answers_asks_the_rights_and_bounds_of_single_ones(web: Web, g
     path = f"/projects/{grid.project_id}/answers/batch"
     stranger = web.client().post(path, json={"answers": answers_of(grid, held)}, headers=JSON)
     assert stranger.status_code in {401, 403} and standing(grid) == []
+
+
+def test_a_page_of_a_cluster_comes_where_the_script_can_show_it_and_says_what_else_there_is(grid: GridPerson) -> None:
+    with grid.web.database.transaction() as session:
+        make_clusters(session, session.scalars(select(Round).where(Round.project_id == grid.project_id)).one(), 4)
+        session.commit()
+    claimed = grid.post("grid/claim", count=12, cluster=3, with_clusters=True)
+    assert (claimed["status"], claimed["cluster"], claimed["class_id"]) == (200, 3, grid.classes[0])
+    left = [(known["cluster"], known["count"], known["in_batch"]) for known in claimed["clusters"]]  # type: ignore[attr-defined]
+    assert left == [(1, 15, 8), (2, 15, 8), (3, 15, 7), (4, 15, 7)]
+    before = grid.post("grid/claim", count=12, cluster=3)
+    assert before["cluster"] is None, "the release before knows pages of classes alone"
+
+
+def test_the_history_says_that_an_answer_was_given_among_images_that_look_alike(grid: GridPerson) -> None:
+    first, second = taken(grid, 2)
+    grid.post("answers/batch", answers=answers_of(grid, [first], in_group=True, saw_prediction=False))
+    grid.post("answers/batch", answers=answers_of(grid, [second]))
+    with grid.web.database.transaction() as session:
+        known = select(Annotation.query_id, Annotation.in_group, Annotation.saw_prediction)
+        kept = session.execute(known.where(Annotation.project_id == grid.project_id).order_by(Annotation.id)).all()
+    assert kept == [(first, True, False), (second, False, True)]
+    history = grid.client.get(f"/projects/{grid.project_id}/rounds/0").text
+    assert history.count("among images that look alike") == history.count("who saw the guess") == 1
+
+
+def test_a_page_may_hold_answers_of_every_outcome(grid: GridPerson) -> None:
+    held = taken(grid, 6)
+    label, skip, unsure, unusable, *crossed = answers_of(grid, held)
+    others = (skip, "skip"), (unsure, "unsure"), (unusable, "unusable")
+    for each, outcome in others:
+        each.update(outcome=outcome, class_id=None)
+    unusable["reason"] = "blurred"
+    crossed[0].update(outcome="skip", reason="blurred", class_id=None)
+    crossed[1].update(outcome="unsure")
+    fates = grid.post("answers/batch", answers=[label, skip, unsure, unusable, *crossed])["answers"]
+    codes = [each["refusal"] and each["refusal"]["error"] for each in fates]  # type: ignore[attr-defined]
+    assert codes == [None] * 4 + ["bad_input"] * 2
+    with grid.web.database.transaction() as session:
+        known = select(Annotation.outcome, Annotation.reason).where(Annotation.project_id == grid.project_id)
+        kept = list(session.execute(known.where(Annotation.saw_prediction).order_by(Annotation.id)))
+        wanted = dict(session.execute(select(Query.id, Query.open_answers).where(Query.id.in_(held))).all())
+    assert kept == [
+        (Outcome.LABEL, None), (Outcome.SKIP, None), (Outcome.UNSURE, None),
+        (Outcome.UNUSABLE, UnusableReason.BLURRED),
+    ]  # fmt: skip
+    assert [wanted[query_id] for query_id in held] == [0, 1, 0, 0, 0, 0], "what is skipped is for somebody else"
+    again = grid.post("grid/claim", count=96, class_id=grid.classes[0])["queries"]
+    assert held[1] not in [query["query_id"] for query in again], "and not for the same person"  # type: ignore[attr-defined]

@@ -15,12 +15,13 @@ from app.database import Database
 from app.errors import NotAllowed, NotFound
 from app.records import Class, Image, Lease, Outcome, Project, ProjectState, Query, QuerySource, ReasonsShown
 from app.services import claiming, grids, labeling, rounds
-from app.services.grids import GridPage, OpenClass
+from app.services.claiming import Alike
+from app.services.grids import ANYTHING, GridPage, OpenClass, OpenCluster, Wish
 from app.services.labeling import Answer
 from app.services.labeling_progress import NothingKind
 from app.services.locks import lock_project
 from app.services.rounds import RankedImage, RoundResult
-from tests.factories import classes_of, make_project, make_round, make_user, predict
+from tests.factories import classes_of, make_clusters, make_project, make_round, make_user, predict
 
 LEASE = 60.0
 
@@ -32,21 +33,39 @@ def scene(
     queries: int = 30,
     reserve: int = 0,
     wrong: Sequence[int] = (),
+    clusters: int = 0,
+    predicts: bool = True,
     **options: int,
 ) -> tuple[int, list[int], list[int]]:
-    """Return a project whose images are believed to be of three classes in turn, people, and the classes."""
+    """Return a project whose images are believed to be of three classes in turn, people, and the classes.
+
+    The images are in as many clusters, dealt out by rank in turns, as are asked for.
+    """
     with database.transaction() as session:
         project = make_project(session, queries + reserve, **options)
-        predict(session, project, make_round(session, project, queries, reserve), wrong)
+        made = make_round(session, project, queries, reserve)
+        if predicts:
+            predict(session, project, made, wrong)
+        if clusters:
+            make_clusters(session, made, clusters)
         users = [make_user(session).id for _ in range(people)]
         classes = [known.id for known in classes_of(session, project)]
         session.commit()
         return project.id, users, classes
 
 
-def take(database: Database, project_id: int, user_id: int, count: int = 24, class_id: int | None = None) -> GridPage:
+def take(
+    database: Database,
+    project_id: int,
+    user_id: int,
+    count: int = 24,
+    wish: Wish = ANYTHING,
+    *,
+    class_id: int | None = None,
+) -> GridPage:
+    wish = wish if class_id is None else Wish(class_id)
     with database.transaction() as session:
-        page = grids.take_page(session, project_id, user_id, count, LEASE, class_id=class_id)
+        page = grids.take_page(session, project_id, user_id, count, LEASE, wish=wish)
         session.commit()
     return page
 
@@ -119,11 +138,12 @@ def test_a_class_that_has_nothing_left_gives_way_to_the_next(database: Database)
     assert take(database, project_id, user_id) == GridPage()
 
 
+@pytest.mark.parametrize("wish", [Wish(), Wish(cluster=2, with_clusters=True)])
 @pytest.mark.parametrize("overlap", [1, 2])
 def test_people_who_take_pages_at_the_same_time_never_share_more_than_the_overlap(
-    database: Database, overlap: int
+    database: Database, overlap: int, wish: Wish
 ) -> None:
-    project_id, users, _ = scene(database, 3, queries=90, overlap=overlap)
+    project_id, users, _ = scene(database, 3, queries=90, overlap=overlap, clusters=7)
     change(database, update(Project).where(Project.id == project_id).values(reasons_shown=ReasonsShown.ALWAYS))
     barrier = Barrier(3)
 
@@ -131,13 +151,13 @@ def test_people_who_take_pages_at_the_same_time_never_share_more_than_the_overla
         taken = []
         for _ in range(15):
             barrier.wait()
-            taken += ids(take(database, project_id, user_id, count=4))
+            taken += ids(take(database, project_id, user_id, 4, wish))
         return taken
 
     with ThreadPoolExecutor(3) as pool:
         taken = list(pool.map(race, users))
     for place, user_id in enumerate(users):  # whoever was passed over gets the rest now
-        while more := ids(take(database, project_id, user_id, count=50)):
+        while more := ids(take(database, project_id, user_id, 50, wish)):
             taken[place] += more
     assert [max(Counter(own).values()) for own in taken] == [1, 1, 1], "nobody twice"
     holders = Counter(query for own in taken for query in own)
@@ -278,7 +298,7 @@ def test_a_round_keeps_what_the_network_believes_where_people_may_see_it(databas
         images = list(session.scalars(select(Image.id).where(Image.project_id == project.id).order_by(Image.row)))
         class_id = classes_of(session, project)[1].id
         ranking = [
-            RankedImage(images[0], QuerySource.ACQUISITION, predicted_class_id=class_id, confidence=0.75),
+            RankedImage(images[0], QuerySource.ACQUISITION, predicted_class_id=class_id, confidence=0.75, cluster=3),
             RankedImage(images[1], QuerySource.RANDOM),
         ]
         assert rounds.finish(session, begun.id, begun.attempt, RoundResult(ranking, 2, {}))
@@ -286,7 +306,76 @@ def test_a_round_keeps_what_the_network_believes_where_people_may_see_it(databas
         user_id = make_user(session).id
         assert grids.open_classes(session, project.id, user_id) == [OpenClass(class_id, "1", 1, 1)]
         [ask] = grids.take_page(session, project.id, user_id, 24, LEASE).asks
+        clusters = list(
+            session.scalars(select(Query.cluster).where(Query.project_id == project.id).order_by(Query.rank))
+        )
     assert ask.image_id == images[0]
+    assert clusters == [3, None]
+
+
+def of_cluster(cluster: int) -> Wish:
+    return Wish(cluster=cluster, with_clusters=True)
+
+
+def test_a_page_of_a_cluster_holds_its_images_in_the_rankings_order_with_what_is_believed_of_most(
+    database: Database,
+) -> None:
+    project_id, [user_id], classes = scene(database, queries=12, reserve=6, clusters=2, wrong=[0, 6])
+    page = take(database, project_id, user_id, 7, of_cluster(1))
+    assert [(ask.reserve, ask.rank) for ask in page.asks] == [
+        (False, 1), (False, 3), (False, 5), (False, 7), (False, 9), (False, 11), (True, 13),
+    ]  # fmt: skip
+    believed = predicted(database, ids(page))
+    assert Counter(believed).most_common(1) == [(classes[1], 4)]
+    assert (page.cluster, page.class_id, page.class_name) == (1, classes[1], "1")
+    rest = take(database, project_id, user_id, 24, of_cluster(1))
+    assert [ask.rank for ask in rest.asks] == [15, 17] and rest.cluster == 1
+
+
+def test_before_the_first_network_a_page_is_of_a_cluster_and_proposes_no_class(database: Database) -> None:
+    project_id, [user_id], _ = scene(database, clusters=3, predicts=False)
+    page = take(database, project_id, user_id, 24, Wish(with_clusters=True))
+    assert (page.cluster, page.class_id, page.class_name, len(page.asks)) == (1, None, None, 10)
+    assert take(database, project_id, user_id) == GridPage(), "a script that cannot show them gets none"
+
+
+def test_a_class_that_was_retired_is_proposed_for_no_cluster(database: Database) -> None:
+    project_id, [user_id], classes = scene(database, clusters=3)
+    change(database, update(Class).where(Class.id == classes[0]).values(retired_at=func.now()))
+    page = take(database, project_id, user_id, 24, of_cluster(1))
+    assert (page.cluster, page.class_id, len(page.asks)) == (1, None, 10), "all were believed to be of that class"
+
+
+def test_the_kind_of_page_that_is_wished_for_comes_before_the_other_kind(database: Database) -> None:
+    project_id, [user_id], classes = scene(database, queries=12, clusters=2)
+    assert take(database, project_id, user_id, 1, Wish(with_clusters=True)).cluster is None
+    assert take(database, project_id, user_id, 1, Wish(classes[1], with_clusters=True)).class_id == classes[1]
+    assert take(database, project_id, user_id, 1, of_cluster(2)).cluster == 2
+    pages = [take(database, project_id, user_id, 24, of_cluster(2)) for _ in range(3)]
+    assert [page.cluster for page in pages] == [2, 1, None], "the other cluster comes before a class"
+    assert [len(page.asks) for page in pages] == [4, 5, 0]
+
+
+def test_clusters_are_offered_with_those_of_the_batch_first_and_never_with_one_image(database: Database) -> None:
+    project_id, users, _ = scene(database, 2, queries=4, reserve=7, clusters=3)
+    all_of_them = [OpenCluster(1, 4, 2), OpenCluster(2, 4, 1), OpenCluster(3, 3, 1)]
+    take(database, project_id, users[0], 2, of_cluster(1))
+    take(database, project_id, users[0], 2, of_cluster(3))
+    with database.transaction() as session:
+        assert grids.open_clusters(session, project_id, users[0]) == all_of_them, "with what the person holds"
+        assert grids.open_clusters(session, project_id, users[1]) == [OpenCluster(2, 4, 1), OpenCluster(1, 2, 0)]
+
+
+def test_what_does_not_belong_to_its_cluster_is_asked_one_by_one_from_then_on(database: Database) -> None:
+    project_id, [user_id], _ = scene(database, queries=12, clusters=2)
+    back = ids(take(database, project_id, user_id, 24, of_cluster(1)))[:2]
+    with database.transaction() as session:
+        assert grids.put_back(session, project_id, user_id, back) == 2
+        session.commit()
+    pages = [take(database, project_id, user_id, 24, of_cluster(1)) for _ in range(4)]
+    assert [len(page.asks) for page in pages] == [6, 0, 0, 0], "neither in a group nor on the page of a class"
+    with database.transaction() as session:
+        assert [ask.query_id for ask in claiming.claim(session, project_id, user_id, 30, LEASE)] == back
 
 
 def test_why_there_is_no_page(database: Database) -> None:
@@ -305,8 +394,12 @@ def test_why_there_is_no_page(database: Database) -> None:
         assert grids.why_no_page(session, project.id, user_id).kind is NothingKind.PAUSED
 
 
-def test_a_page_is_found_by_its_index_and_taken_in_one_statement(database: Database) -> None:
-    project_id, [user_id], classes = scene(database, queries=300)
+@pytest.mark.parametrize(
+    ("alike", "index"), [(Alike.CLASS, "ix_queries_predicted"), (Alike.CLUSTER, "ix_queries_clustered")]
+)
+def test_a_page_is_found_by_its_index_and_taken_in_one_statement(database: Database, alike: Alike, index: str) -> None:
+    project_id, [user_id], classes = scene(database, queries=300, clusters=3)
+    of = (alike, classes[0] if alike is Alike.CLASS else 2)
     statements: list[str] = []
 
     def note(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
@@ -315,14 +408,14 @@ def test_a_page_is_found_by_its_index_and_taken_in_one_statement(database: Datab
     event.listen(database.engine, "before_cursor_execute", note)
     try:
         with database.transaction() as session:
-            claiming.claim_predicted(session, project_id, user_id, classes[0], 24, lease_seconds=LEASE)
+            claiming.claim_page(session, project_id, user_id, of, 24, lease_seconds=LEASE)
             [taking] = [each for each in statements if "INSERT INTO leases" in each]
             assert "FOR NO KEY UPDATE SKIP LOCKED" in taking and "UPDATE queries" in taking
             session.execute(select(func.set_config("enable_seqscan", "off", True)))
-            wanted = claiming.pickable(project_id, user_id, reserve=False, class_id=classes[0]).limit(24)
+            wanted = claiming.pickable(project_id, user_id, reserve=False, of=of).limit(24)
             shown = wanted.compile(database.engine, compile_kwargs={"literal_binds": True})
             plan = "\n".join(session.execute(text(f"EXPLAIN {shown}")).scalars())
     finally:
         event.remove(database.engine, "before_cursor_execute", note)
-    assert "ix_queries_predicted" in plan
+    assert index in plan
     assert "Sort" not in plan, "the index holds the order"

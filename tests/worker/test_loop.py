@@ -124,6 +124,8 @@ def test_digits_are_imported_labelled_and_learned(sending: Database, worker: Wor
             query.parts["top"][0] if query.source is QuerySource.ACQUISITION else (None, None) for query in batch
         ]
         assert [query.predicted_class_id for query in batch] == [class_id for class_id, _ in believed]
+        is_in_cluster = [query.cluster is not None for query in batch]
+        assert is_in_cluster == [query.source is QuerySource.ACQUISITION for query in batch]
         chances = [query.confidence for query in batch if query.confidence is not None]
         assert chances == pytest.approx([chance for _, chance in believed if chance is not None], abs=1e-6)
         labels = dict(

@@ -51,6 +51,7 @@ def step(
     deadline: float | None = None,
     device: torch.device | str | None = None,
     neighbours: int = 0,
+    with_clusters: bool = False,
     on_pair: OnPairEpoch = lambda _epoch: None,
 ) -> StepResult:
     """Run one round on a snapshot.
@@ -68,6 +69,7 @@ def step(
         deadline: ``time.monotonic()`` seconds after which fitting stops with the best weights so far.
         device: where to compute; by default CUDA if there is one, else the CPU.
         neighbours: how many of the nearest labelled images to name for each ranked row.
+        with_clusters: whether to cluster the ranked rows by what they look like.
         on_pair: called with the pair before and after each epoch of co-training, to look at it.
     Raises:
         RecipeError: a choice that cannot work on these images, or a loss that stopped being finite.
@@ -80,10 +82,11 @@ def step(
     if side != recipe.image_side:
         wanted = ("N", recipe.image_side, recipe.image_side, channels)
         raise ShapeError("images_NHWC", wanted, snapshot.images_NHWC.shape)
+    clusters = snapshot.class_count if with_clusters else 0
     this = _Round(recipe, snapshot, round_number, device, progress, snapshot.images_NHWC)
     watch = _Stopwatch()
     if not len(snapshot.labelled_rows):
-        ranking, scores = this.draw(count)
+        ranking, scores = this.draw(count, clusters)
         pseudo, report = this.label_nothing()
         seconds = watch.lap()
         return StepResult(
@@ -99,7 +102,7 @@ def step(
     posterior = this.posterior(learning)
     evaluation, seconds_evaluate = this.evaluate(posterior), watch.lap()
     pool, seconds_score = this.score(posterior), watch.lap()
-    ranking = this.rank(posterior, pool, count, neighbours)
+    ranking = this.rank(posterior, pool, count, neighbours, clusters)
     pseudo, report = this.label_pool(posterior, pool, ranking) if taken is None else this.keep(taken, ranking)
     return StepResult(
         weights=weights,
@@ -317,13 +320,16 @@ class _Round:
             progress=self._report_images(Stage.SCORING),
         )
 
-    def rank(self, posterior: Posterior, pool: PoolScores, count: int, neighbours: int = 0) -> Ranking:
-        known, candidates = (
-            Known(posterior, self.device, pool, self.snapshot.labelled_rows),
-            self.snapshot.candidate_rows,
-        )
+    def rank(self, posterior: Posterior, pool: PoolScores, count: int, neighbours: int, clusters: int) -> Ranking:
         ranking = rank_by_scores(
-            self.recipe, self.inputs, candidates, known, count=count, round_number=self.number, neighbours=neighbours
+            self.recipe,
+            self.inputs,
+            self.snapshot.candidate_rows,
+            Known(posterior, self.device, pool, self.snapshot.labelled_rows),
+            count=count,
+            round_number=self.number,
+            neighbours=neighbours,
+            clusters=clusters,
         )
         self.progress(Progress(Stage.SELECTING, len(ranking.rows), len(ranking.rows)))
         return ranking
@@ -363,9 +369,11 @@ class _Round:
         counts = count_changes(self.snapshot.pseudo, nothing)
         return nothing, {"rule": pick.name, "reason": "there is no network yet", **counts}
 
-    def draw(self, count: int) -> tuple[Ranking, np.ndarray]:
+    def draw(self, count: int, clusters: int) -> tuple[Ranking, np.ndarray]:
         images_NHWC, candidates = self.snapshot.images_NHWC, self.snapshot.candidate_rows
-        ranking, scores = rank_cold(self.recipe, images_NHWC, candidates, count=count, round_number=self.number)
+        ranking, scores = rank_cold(
+            self.recipe, images_NHWC, candidates, count=count, round_number=self.number, clusters=clusters
+        )
         self.progress(Progress(Stage.SELECTING, len(ranking.rows), len(ranking.rows)))
         return ranking, scores
 

@@ -16,6 +16,7 @@ from worker.learning.acquisitions.random import random_scores
 from worker.learning.cold_start import typical_positions
 from worker.learning.devices import cores_for, seeded
 from worker.learning.drawing import Draws, Mixing, draw_ranking
+from worker.learning.grouping import cluster_ranked
 from worker.learning.looks import looks, plain_features
 from worker.learning.neighbours import Neighbours, nearest_labelled
 from worker.learning.pool import Images, Rows
@@ -36,7 +37,8 @@ class Ranking:
     ``propensities`` [K] is the probability that a row was drawn at its rank, given those drawn before it; None when
     nothing was drawn. ``is_random`` [K] is true for a row that was drawn uniformly, not chosen by the strategy.
     ``top_classes`` and ``top_probs`` [K, 2], the likeliest class first, are None on a cold start. ``parts`` are the
-    acquisition's named numbers [K]. ``neighbours`` are there if they were asked for.
+    acquisition's named numbers [K]. ``neighbours`` and ``clusters`` [K] are there if they were asked for: images that
+    look alike have the same number, from 1, and 0 are those that were drawn uniformly.
     """
 
     rows: Rows
@@ -48,6 +50,7 @@ class Ranking:
     top_probs: np.ndarray | None = None
     parts: Mapping[str, np.ndarray] = field(default_factory=dict)
     neighbours: Neighbours | None = None
+    clusters: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ def rank_by_scores(
     count: int,
     round_number: int,
     neighbours: int = 0,
+    clusters: int = 0,
 ) -> Ranking:
     """Rank candidates by the recipe's selection, with its uniform share and without near duplicates.
 
@@ -80,6 +84,7 @@ def rank_by_scores(
         count: K, the rows to rank: the batch and its reserve.
         round_number: the same number draws the same.
         neighbours: how many of the nearest labelled images to find for each row; that reads all labelled images.
+        clusters: how many to make at least, see ``cluster_ranked``; 0 for none.
     Raises:
         RecipeError: a selection that cannot work with this posterior.
         NotFiniteError: a score or a feature that is NaN or infinite.
@@ -146,14 +151,16 @@ def rank_by_scores(
         top_probs=reasons.top_probs_K2.numpy(),
         parts={name: values_K.numpy() for name, values_K in reasons.parts.items()},
         neighbours=near,
+        clusters=_clusters(recipe, round_number, reasons.features_KD, drawn, clusters),
     )
 
 
 def rank_cold(
-    recipe: Recipe, images_NHWC: Images, candidates: Rows, *, count: int, round_number: int
+    recipe: Recipe, images_NHWC: Images, candidates: Rows, *, count: int, round_number: int, clusters: int = 0
 ) -> tuple[Ranking, np.ndarray]:
     """Rank candidates by the recipe's cold start, as long as there is no network to ask.
 
+    Args: as ``rank_by_scores``; clusters are those of what the images look like.
     Returns:
         the ranking, and scores [N] in [0, 1] of all candidates: drawn uniformly, or falling from the image that the
         clusters put first to the one that they put last.
@@ -178,8 +185,18 @@ def rank_cold(
         seeded(recipe.seed, round_number, "mixing"),
     )
     positions, scores = drawn.positions_K.numpy(), scores_N.to(torch.float32).numpy()
-    name = "random" if is_uniform else "clusters"
-    return Ranking(candidates[positions], scores[positions], name, _array(drawn), drawn.is_random_K.numpy()), scores
+    seen_KD = torch.empty(len(positions), 0)
+    if clusters and not is_uniform:
+        seen_KD = looks(images_NHWC, candidates[positions], seeded(recipe.seed, round_number, "looking"))
+    ranking = Ranking(
+        rows=candidates[positions],
+        scores=scores[positions],
+        acquisition="random" if is_uniform else "clusters",
+        propensities=_array(drawn),
+        is_random=drawn.is_random_K.numpy(),
+        clusters=_clusters(recipe, round_number, seen_KD, drawn, clusters),
+    )
+    return ranking, scores
 
 
 @dataclass(frozen=True)
@@ -211,6 +228,13 @@ def _typical(images_NHWC: Images, candidates: Rows, batch: int, generator: Gener
     numbers = len(candidates) * images_NHWC[0].size if len(images_NHWC) else 0
     with cores_for(numbers, _WORTH_ALL_CORES):
         return typical_positions(images_NHWC, candidates, batch, len(candidates), generator)
+
+
+def _clusters(recipe: Recipe, round_number: int, seen_KD: Tensor, drawn: Draws, least: int) -> np.ndarray | None:
+    if not least:
+        return None
+    generator = seeded(recipe.seed, round_number, "grouping")
+    return cluster_ranked(seen_KD.cpu().float(), drawn.is_random_K.numpy(), least, generator)
 
 
 def _array(drawn: Draws) -> np.ndarray | None:

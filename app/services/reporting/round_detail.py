@@ -69,6 +69,7 @@ class Given:
     by_simulation: bool
     seconds_taken: float | None
     saw_prediction: bool
+    in_group: bool
 
 
 @dataclass(frozen=True)
@@ -230,6 +231,7 @@ def _answers(session: Session, query_ids: Sequence[int], names: Mapping[int, str
             Annotation.reason,
             Annotation.seconds_taken,
             Annotation.saw_prediction,
+            Annotation.in_group,
             User.name,
             User.role,
         )
@@ -238,10 +240,10 @@ def _answers(session: Session, query_ids: Sequence[int], names: Mapping[int, str
         .order_by(Annotation.id)
     )
     answers: dict[int, list[Given]] = defaultdict(list)
-    for query_id, outcome, class_id, reason, seconds_taken, saw_prediction, person, role in rows:
+    for query_id, outcome, class_id, reason, seconds_taken, saw, in_group, person, role in rows:
         name = None if class_id is None else names.get(class_id, str(class_id))
         by_oracle = role is Role.ORACLE
-        answers[query_id].append(Given(outcome, name, reason, person, by_oracle, seconds_taken, saw_prediction))
+        answers[query_id].append(Given(outcome, name, reason, person, by_oracle, seconds_taken, saw, in_group))
     return {query_id: tuple(given) for query_id, given in answers.items()}
 
 
