@@ -36,6 +36,11 @@ FITTINGS = Group(
                 integer("patience", 12, 1, 1000, "Epochs without improvement before fitting stops."),
                 integer("reduce_after", 5, 1, 1000, "Epochs without improvement before the learning rate is halved."),
                 number("validation_share", 0.0, 0.0, 0.5, "Share of the labels kept aside to decide when to stop."),
+                one_of(
+                    "stop_by",
+                    ("loss", "accuracy"),
+                    "What has to improve on the labels kept aside; by accuracy, what a fit begins with counts too.",
+                ),
                 switch("augment", True, "Change the images a little while fitting; never with a frozen trunk."),
                 *_TRAINING,
                 one_of(

@@ -53,12 +53,15 @@ class Data(_Table):
 class Splits(_Table):
     """Images in the pool (before they are repeated) and for testing; all there are when not given.
 
-    They are drawn by seed, or the first of the set, as published runs often take them.
+    They are drawn by seed, or the first of the set, as published runs often take them. With ``validation = "test"``
+    every fit looks at the test images to decide when to stop, so that their accuracy measures nothing: only for showing
+    what was published so, and the report says it first.
     """
 
     pool: Count | None = None
     test: Count | None = None
     draw: Literal["seed", "first"] = "seed"
+    validation: Literal["test"] | None = None
 
 
 class SeedSet(_Table):

@@ -127,6 +127,8 @@ def _protocol(experiment: Experiment) -> str:
     words = [f"{data.name}, pool of {sizes[0]} and {sizes[1]} test images"]
     if splits.draw == "first":
         words.append("the first of the set")
+    if splits.validation == "test":
+        words.append("every fit looks at the test images")
     if data.repeats > 1:
         words.append(f"{data.repeats} copies with noise of {data.noise:g}")
     if data.rare_class is not None:

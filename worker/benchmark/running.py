@@ -162,17 +162,21 @@ class _Run:
         if most is not None and most < len(candidates):
             generator = np.random.default_rng(stable_seed(self.key.seed, number, "candidates"))
             candidates = np.sort(generator.choice(candidates, most, replace=False))
+        test_rows = self.division.test_rows
+        watched_rows = test_rows if self.experiment.splits.validation == "test" else test_rows[:0]
         return Snapshot(
             images_NHWC=self.dataset.images_NHWC,
             class_count=self.dataset.class_count,
             labelled_rows=state.rows,
             labels=state.answers,
             candidate_rows=candidates,
-            test_rows=self.division.test_rows,
-            test_labels=self.dataset.labels_N[self.division.test_rows],
+            test_rows=test_rows,
+            test_labels=self.dataset.labels_N[test_rows],
             pseudo=state.pseudo,
             is_drawn_N=state.is_drawn,
             is_spent=self._has_all_labels or len(state.rows) >= self.experiment.budget.labels,
+            validation_rows=watched_rows,
+            validation_labels=self.dataset.labels_N[watched_rows],
         )
 
     def _line(self, number: int, state: RunState, result: StepResult) -> RoundLine:

@@ -86,15 +86,25 @@ def standing_of(difference: Interval) -> Standing:
 
 
 def headlines(results: Results, wanted: Wanted | None) -> list[Headline]:
-    """Return the lines of the first screen: wins, losses, the guard, the rare class, what was not run."""
+    """Return the lines of the first screen: a fault, wins, losses, the guard, the rare class, what was not run."""
     found = verdicts(results)
-    lines = [*_standings(found, results.experiment.baseline), *_guard(found, results.experiment.baseline)]
+    lines = [*_watched(results), *_standings(found, results.experiment.baseline)]
+    lines += _guard(found, results.experiment.baseline)
     return [*lines, *_rare(results), *_others(results), *_missing(results, wanted)]
 
 
 def points(share: float) -> str:
     """Return a difference of shares in points, with its sign."""
     return f"{100 * share:+.2f}".replace("-", "−")
+
+
+def _watched(results: Results) -> Iterator[Headline]:
+    if results.experiment.splits.validation == "test":
+        told = (
+            "every fit looked at the test images to decide when to stop and which weights to keep, so accuracies are "
+            "the best of many looks, and the labels of the test images are not counted"
+        )
+        yield Headline("No measurement of accuracy", told, "bad")
 
 
 def _standings(found: list[Verdict], baseline: str) -> Iterator[Headline]:

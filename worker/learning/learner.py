@@ -175,9 +175,9 @@ class _Round:
             remedy = "use network.weights = imagenet, or start = warm after a round with trunk = trained"
             raise RecipeError("fitting.trunk", "new weights have no features worth keeping", remedy)
         snapshot, pick = self.snapshot, self.recipe.fitting
-        known_rows = (snapshot.labelled_rows, snapshot.candidate_rows, snapshot.test_rows)
+        judged_rows = (snapshot.test_rows, snapshot.validation_rows)
         unseen_rows = np.setdiff1d(snapshot.pseudo.rows, snapshot.candidate_rows, assume_unique=True)
-        rows = np.concatenate([*known_rows, unseen_rows])
+        rows = np.concatenate([snapshot.labelled_rows, snapshot.candidate_rows, *judged_rows, unseen_rows])
         report, images_NHWC = self._report_images(Stage.READING), snapshot.images_NHWC
         inputs, table = read_features(network.eval(), images_NHWC, rows, self.device, known=known, progress=report)
         fitting = Pick(pick.name, {**pick.parameters, "augment": False})
@@ -211,7 +211,16 @@ class _Round:
             self.progress(Progress(Stage.FITTING, done, self._epochs, epoch.loss, accuracy))
 
         fit, generator = FITTINGS.get(pick.name), self._seeded_member("fitting", member)
-        return fit(network, data, pick, generator, device=self.device, deadline=deadline, on_epoch=on_epoch)
+        return fit(
+            network,
+            data,
+            pick,
+            generator,
+            device=self.device,
+            deadline=deadline,
+            on_epoch=on_epoch,
+            validation=self.validation,
+        )
 
     def co_train(
         self, networks: tuple[Network, ...], lessons: tuple[TrainingSet, ...], deadline: float | None, tell: OnPairEpoch
@@ -274,6 +283,15 @@ class _Round:
         labels_N = torch.from_numpy(pseudo.labels).to(self.device)
         return self.labelled().joined(TrainingSet(take(self.inputs, pseudo.rows, self.device), labels_N), weight)
 
+    @cached_property
+    def validation(self) -> TrainingSet | None:
+        """Return the images that fits look at and are never shown; None where labels are kept aside for it, if any."""
+        rows = self.snapshot.validation_rows
+        if not len(rows):
+            return None
+        labels_N = torch.from_numpy(self.snapshot.validation_labels).to(self.device)
+        return TrainingSet(take(self.inputs, rows, self.device), labels_N)
+
     def lessons(self, members: int) -> tuple[TrainingSet, ...]:
         """Return what each network is fitted to: all to the same or, for co-training, each to labels of its own."""
         if not PSEUDO_LABELERS.get(self.recipe.pseudo_labeler.name).teaches_pair:
@@ -290,7 +308,7 @@ class _Round:
         pick, data = self.recipe.posterior, self.labelled()
         # Fittings split first of all, so the same generator and share keep the same labels aside.
         _, kept_aside = split(data, self.recipe.fitting.number("validation_share"), self._seeded("fitting"))
-        validation = data.at(kept_aside.to(self.device))
+        validation = self.validation or data.at(kept_aside.to(self.device))
         first, *others = networks
         fitted = Fitted(first, pick.parameters, self._seeded("posterior"), data, validation, tuple(others))
         return POSTERIORS.get(pick.name)(fitted)

@@ -50,6 +50,9 @@ class Snapshot:
     ``pseudo`` are the labels that earlier models gave and that still stand; their rows are not labelled and may be
     candidates. ``is_drawn_N`` says which labelled rows were drawn uniformly (seed set and random queries), a fair
     sample of the pool; None when nobody knows. ``is_spent`` says that no human labels are left in the budget.
+
+    ``validation_rows`` are images that fits look at to decide when to stop, in place of a share of the labels; nothing
+    is fitted to them. They may be none.
     """
 
     images_NHWC: Images
@@ -62,19 +65,25 @@ class Snapshot:
     pseudo: PseudoLabels = field(default_factory=PseudoLabels.none)
     is_drawn_N: np.ndarray | None = None
     is_spent: bool = False
+    validation_rows: Rows = field(default_factory=lambda: np.empty(0, np.int64))
+    validation_labels: Rows = field(default_factory=lambda: np.empty(0, np.int64))
 
     def __post_init__(self) -> None:
         check_images(self.images_NHWC)
-        for name in ("labelled", "candidate", "test"):
+        for name in ("labelled", "candidate", "test", "validation"):
             check_rows(f"{name}_rows", getattr(self, f"{name}_rows"), len(self.images_NHWC))
         for name, rows, labels in (
             ("labels", self.labelled_rows, self.labels),
             ("test_labels", self.test_rows, self.test_labels),
+            ("validation_labels", self.validation_rows, self.validation_labels),
             ("pseudo.labels", self.pseudo.rows, self.pseudo.labels),
         ):
             if labels.shape != rows.shape:
                 raise ShapeError(name, rows.shape, labels.shape)
             check_rows(name, labels, self.class_count)
+        others = (self.labelled_rows, self.candidate_rows, self.pseudo.rows)
+        if len(self.validation_rows) and np.isin(self.validation_rows, np.concatenate(others)).any():
+            raise ValueError("validation_rows: a row is for validation and labelled, or may be asked about")
         check_rows("pseudo.rows", self.pseudo.rows, len(self.images_NHWC))
         if np.isin(self.pseudo.rows, self.labelled_rows).any():
             raise ValueError("pseudo.rows: a row has the label of a person and that of a model")

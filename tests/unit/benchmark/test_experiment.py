@@ -49,6 +49,13 @@ def test_every_experiment_of_ours_can_be_read_at_both_scales(name: str, scale: S
         assert experiment.recipe_of(arm, 7).seed == 7
 
 
+@pytest.mark.parametrize("scale", list(Scale))
+def test_only_what_was_published_so_looks_at_its_test_images(scale: Scale) -> None:
+    looking = [name for name in known_experiments() if load_experiment(name, scale).splits.validation is not None]
+    assert looking == ["e-mnist"]
+    assert "as published" in load_experiment("e-mnist", scale).title
+
+
 def test_a_scale_changes_what_it_names_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text(GOOD)
     quick, full = (load_experiment(str(tmp_path / "mine.toml"), scale) for scale in Scale)
@@ -79,6 +86,7 @@ def test_a_scale_changes_what_it_names_and_nothing_else(tmp_path: Path) -> None:
         ('name = "random"', 'name = "rand"', ["scales.quick.arms: there is no arm called 'random'"]),
         ('name = "margin"', 'name = "margin"\ncandidates = 3', ["arm margin, candidates: a batch of 5 cannot"]),
         ('title = "T"', 'title = "T"\npictures = ["cats"]', ["pictures.0: 'cats' cannot be used", "'centroids'"]),
+        ("test = 40", 'test = 40, validation = "pool"', ["splits.validation: 'pool' cannot be used", "be 'test'"]),
         ("labels = 20", "labels = 9", ["budget.labels: 9 labels do not cover the seed set of 10"]),
         ("[scales.quick]", "[scales.quik]", ["scales.quik: there is no such scale; use quick and full"]),
         ("seeds = 2", "", ["mine.toml, seeds: it is missing"]),

@@ -153,6 +153,27 @@ def test_warm_starts_go_on_from_the_round_before(tmp_path: Path) -> None:
     assert [one.started_from for one in details if one.arm == "margin"] == ["scratch", "warm", "warm", "warm"]
 
 
+def test_fits_look_at_the_test_images_only_where_the_experiment_says_so(tmp_path: Path) -> None:
+    fitting = {**FIT, "start": "warm", "epochs": 30, "patience": 100, "reduce_after": 100, "learning_rate": 0.05}
+    looking = make_experiment(splits={"validation": "test"}, recipe={"fitting": {**fitting, "stop_by": "accuracy"}})
+    lines = run_all(make_plan(tmp_path / "looking", looking)).lines()
+    for key in {(one.arm, one.seed) for one in lines}:
+        accuracies = [one.test_accuracy for one in lines if (one.arm, one.seed) == key]
+        assert accuracies == sorted(accuracies)  # what the weights of a round did best, the next can only beat
+    blind = make_experiment(recipe={"fitting": fitting})
+    others = run_all(make_plan(tmp_path / "blind", blind)).lines()
+    # In the first round both fits take the same steps, and only one chooses among its epochs by the test images.
+    first, blindly = ([one.test_accuracy for one in found if one.round == 1] for found in (lines, others))
+    assert all(one >= other for one, other in zip(first, blindly, strict=True))
+    assert first != blindly
+
+
+def test_runs_that_look_at_test_images_are_not_mixed_with_those_that_do_not(tmp_path: Path) -> None:
+    run_all(make_plan(tmp_path, seeds=1))
+    with pytest.raises(Conflict, match="another splits; give another --out"):
+        run_all(make_plan(tmp_path, make_experiment(splits={"validation": "test"}), seeds=1))
+
+
 def test_without_its_state_a_run_is_repeated_and_no_line_comes_twice(tmp_path: Path) -> None:
     plan = make_plan(tmp_path, seeds=1)
     folder = run_all(plan)

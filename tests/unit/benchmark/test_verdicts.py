@@ -48,6 +48,13 @@ def test_arms_are_sorted_by_what_they_gain_and_stand_by_their_interval() -> None
     assert (found[2].losses, found[2].budgets) == (LABELS, 3)
 
 
+def test_a_report_on_fits_that_looked_at_the_test_images_says_so_first() -> None:
+    first = headlines(make_results(splits={"validation": "test"}), None)[0]
+    assert (first.title, first.tone) == ("No measurement of accuracy", "bad")
+    assert "looked at the test images" in first.text
+    assert "No measurement of accuracy" not in told(make_results())
+
+
 def test_one_seed_tells_nothing() -> None:
     results = make_results(seeds=1)
     assert {one.standing for one in verdicts(results)} == {Standing.UNTOLD}

@@ -16,10 +16,25 @@ from worker.learning.pool import normalise
 ALL = pytest.mark.parametrize("name", FITTINGS.names())
 
 
-def fit(network, data, seed=0, fitting="supervised", deadline=None, on_epoch=lambda _report: None, **parameters):
+def fit(
+    network,
+    data,
+    seed=0,
+    fitting="supervised",
+    deadline=None,
+    on_epoch=lambda _report: None,
+    validation=None,
+    **parameters,
+):
     generator = torch.Generator().manual_seed(seed)
-    pick = make_fitting(fitting, **parameters)
-    return FITTINGS.get(fitting)(network, data, pick, generator, device=CPU, deadline=deadline, on_epoch=on_epoch)
+    pick, options = make_fitting(fitting, **parameters), {"deadline": deadline, "on_epoch": on_epoch}
+    return FITTINGS.get(fitting)(network, data, pick, generator, device=CPU, validation=validation, **options)
+
+
+def make_unlearnable(count=60, seed=7):
+    """Images of other classes than their labels say: the better a network fits, the worse it does on them."""
+    data = make_training_set(count, seed=seed)
+    return TrainingSet(data.images_NHWC, (data.labels_N + 1) % 3)
 
 
 def loss_of(network, data):
@@ -162,6 +177,95 @@ def test_too_few_labels_are_all_trained_on():
     report = fit(make_network(), make_training_set(30), validation_share=0.2)
     assert (report.training_count, report.validation_count) == (30, 0)
     assert report.validation_accuracy is None
+
+
+@ALL
+def test_given_validation_images_take_the_place_of_a_share_of_the_labels(name):
+    data, validation = make_training_set(30), make_training_set(20, seed=3)
+    network, alone = make_network(), make_network()
+    report = fit(network, data, fitting=name, validation=validation, epochs=1)
+    fit(alone, data, fitting=name, epochs=1)
+    assert (report.training_count, report.validation_count) == (30, 20)
+    assert report.validation_accuracy == pytest.approx(accuracy_of(network, validation))
+    assert report.best.validation_loss == pytest.approx(loss_of(network, validation), rel=1e-5)
+    assert torch.equal(network.head.weight, alone.head.weight)
+
+
+@ALL
+def test_given_validation_images_decide_which_epoch_is_kept(name):
+    network, validation = make_network(), make_unlearnable()
+    report = fit(network, make_training_set(60), fitting=name, validation=validation, epochs=12, patience=100)
+    losses = [epoch.validation_loss for epoch in report.epochs]
+    assert report.best_epoch == 1 + losses.index(min(losses)) < 12
+    assert loss_of(network, validation) == pytest.approx(min(losses), rel=1e-5)
+
+
+@ALL
+def test_labels_are_not_kept_aside_beside_given_validation_images(name):
+    with pytest.raises(RecipeError, match=r"fitting\.validation_share: .* set it to 0"):
+        fit(make_network(), make_training_set(30), fitting=name, validation=make_training_set(9), validation_share=0.4)
+
+
+def test_a_temperature_can_be_measured_on_given_validation_images():
+    validation = make_training_set(30, seed=3)
+    report = fit(make_network(), make_training_set(30), validation=validation, temperature="validation")
+    assert report.temperature is not None
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_by_accuracy_the_first_most_right_weights_are_kept_those_of_the_start_included(seed):
+    validation = make_training_set(40, seed=90)
+    labels = torch.randint(3, (40,), generator=torch.Generator().manual_seed(seed))
+    validation = TrainingSet(
+        validation.images_NHWC, torch.where(torch.arange(40) % 3 == 0, labels, validation.labels_N)
+    )
+    network = make_network(seed=seed)
+    start = accuracy_of(network, validation)
+    options = {"stop_by": "accuracy", "epochs": 40, "patience": 6, "learning_rate": 0.003}
+    report = fit(network, make_training_set(9, seed=seed), validation=validation, **options)
+    accuracies = [report.begun.validation_accuracy, *(epoch.validation_accuracy for epoch in report.epochs)]
+    assert accuracies[0] == pytest.approx(start)
+    assert report.best_epoch == accuracies.index(max(accuracies))
+    assert report.validation_accuracy == max(accuracies)
+    assert accuracy_of(network, validation) == pytest.approx(max(accuracies))
+    assert report.stopped_by is Stopped.EPOCHS or len(report.epochs) == report.best_epoch + 6
+
+
+def test_a_fit_that_only_gets_worse_by_accuracy_gives_back_the_weights_it_began_with():
+    network, validation = make_network(), make_unlearnable()
+    fit(network, validation, epochs=30, learning_rate=0.01)
+    before = network.head.weight.clone()
+    data = make_training_set(60)
+    loss = loss_of(network, data)
+    options = {"stop_by": "accuracy", "epochs": 30, "patience": 4, "learning_rate": 0.01}
+    report = fit(network, data, validation=validation, **options)
+    assert torch.equal(network.head.weight, before)
+    assert (report.best_epoch, len(report.epochs), report.stopped_by) == (0, 4, Stopped.PATIENCE)
+    assert (report.best.epoch, report.best.validation_accuracy) == (0, 1.0)
+    assert report.best.loss == pytest.approx(loss, rel=1e-5)
+
+
+def test_accuracy_and_loss_may_keep_different_epochs_of_the_same_fit():
+    data, validation = make_training_set(30), make_training_set(30, seed=3)
+    reports = {}
+    for stop_by in ("loss", "accuracy"):
+        options = {"stop_by": stop_by, "epochs": 20, "patience": 100, "reduce_after": 100, "learning_rate": 0.01}
+        reports[stop_by] = fit(make_network(), data, validation=validation, **options)
+    assert reports["loss"].epochs == reports["accuracy"].epochs
+    assert reports["loss"].best_epoch == 20  # the loss falls on and on
+    assert reports["accuracy"].best_epoch < 20  # nothing is wrong any more
+    assert reports["loss"].begun is None
+
+
+def test_accuracy_cannot_decide_without_validation_images():
+    with pytest.raises(RecipeError, match=r"fitting\.stop_by: .* set fitting\.validation_share, or use loss"):
+        fit(make_network(), make_training_set(30), stop_by="accuracy")
+
+
+def test_with_too_few_labels_to_keep_any_aside_the_loss_decides():
+    report = fit(make_network(), make_training_set(20), stop_by="accuracy", validation_share=0.2)
+    assert (report.validation_count, report.begun) == (0, None)
+    assert report.best_epoch == 5
 
 
 def test_an_image_of_weight_zero_teaches_nothing_and_of_two_as_much_as_two():

@@ -122,6 +122,49 @@ def test_test_images_change_nothing_but_the_evaluation():
     np.testing.assert_array_equal(with_test.ranking.rows, without.ranking.rows)
 
 
+def test_fits_look_at_the_validation_images_of_the_snapshot():
+    snapshot = make_snapshot(test=30)
+    rows, labels = snapshot.test_rows, snapshot.test_labels
+    watched = replace(snapshot, validation_rows=rows, validation_labels=labels)
+    recipe = make_recipe(fitting={"name": "supervised", "epochs": 9, "learning_rate": 0.01, "stop_by": "accuracy"})
+    result = run(recipe, watched)
+    assert (result.fit.training_count, result.fit.validation_count) == (12, 30)
+    assert result.fit.validation_accuracy == pytest.approx(result.evaluation.accuracy)
+    assert result.fit.best_epoch < 9
+    other = run(recipe, replace(watched, validation_labels=np.roll(labels, 1)))
+    assert other.weights != result.weights
+
+
+def test_validation_images_are_seen_through_a_frozen_trunk():
+    parent = run(make_recipe(network="al_cnn"))
+    snapshot = make_snapshot(test=30)
+    watched = replace(snapshot, validation_rows=snapshot.test_rows, validation_labels=snapshot.test_labels)
+    fitting = {"name": "supervised", "epochs": 5, "start": "warm", "trunk": "frozen", "stop_by": "accuracy"}
+    result = run(make_recipe(network="al_cnn", fitting=fitting), watched, parent=parent.weights)
+    assert result.fit.validation_accuracy == pytest.approx(result.evaluation.accuracy)
+
+
+def test_a_posterior_is_given_the_validation_images_of_the_snapshot():
+    snapshot = make_snapshot(labelled=30, test=30)
+    scores = []
+    for labels in (snapshot.test_labels, np.roll(snapshot.test_labels, 1)):
+        watched = replace(snapshot, validation_rows=snapshot.test_rows, validation_labels=labels)
+        fitting = {"name": "supervised", "epochs": 1, "least_steps": 1}  # one epoch leaves nothing to choose
+        recipe = make_recipe(fitting=fitting, posterior={"name": "laplace", "prior": "validation"})
+        scores.append(run(recipe, watched).scores)
+    assert not np.array_equal(scores[0], scores[1])
+
+
+@pytest.mark.parametrize("name", ["labelled_rows", "candidate_rows"])
+def test_an_image_for_validation_is_neither_labelled_nor_asked_about(name):
+    snapshot = make_snapshot()
+    rows = getattr(snapshot, name)[:2]
+    with pytest.raises(ValueError, match="validation_rows: a row is for validation and"):
+        replace(snapshot, validation_rows=rows, validation_labels=np.zeros(2, np.int64))
+    with pytest.raises(ShapeError, match=r"validation_labels: expected shape \[2\], got \[0\]"):
+        replace(snapshot, validation_rows=rows)
+
+
 def test_a_warm_recipe_goes_on_from_its_parent_and_a_scratch_one_does_not():
     barely = {"name": "supervised", "epochs": 1, "learning_rate": 1e-6, "weight_decay": 0, "least_steps": 1}
     well = {"name": "supervised", "epochs": 40, "learning_rate": 0.01}

@@ -89,7 +89,7 @@ class TrainingSet:
 
 @dataclass(frozen=True)
 class EpochReport:
-    """One finished pass: ``epoch`` counts from 1; validation figures are None without a validation share."""
+    """One finished pass: ``epoch`` counts from 1; validation figures are None without validation images."""
 
     epoch: int
     loss: float
@@ -102,13 +102,20 @@ class EpochReport:
         """Return the loss that decides when to stop: on validation images if there are any."""
         return self.loss if self.validation_loss is None else self.validation_loss
 
+    def figure(self, stop_by: str) -> float:
+        """Return what decides when to stop, lower is better: the loss, or the share of wrong validation images."""
+        if stop_by == "loss" or self.validation_accuracy is None:
+            return self.monitored
+        return 1 - self.validation_accuracy
+
 
 @dataclass(frozen=True)
 class FitReport:
-    """How a fit went; the network holds the weights of epoch ``best_epoch``.
+    """How a fit went; the network holds the weights of epoch ``best_epoch``, or those it began with if that is 0.
 
-    ``training_count`` and ``validation_count`` are labels of people, ``pseudo_count`` labels of models. ``temperature``
-    is what its logits have been divided by, None if nothing was measured.
+    ``begun`` has the figures of the weights it began with, None where they do not count. ``training_count`` and
+    ``validation_count`` are labels of people, ``pseudo_count`` labels of models. ``temperature`` is what its logits
+    have been divided by, None if nothing was measured.
     """
 
     epochs: tuple[EpochReport, ...]
@@ -121,15 +128,16 @@ class FitReport:
     started_from: Start = Start.SCRATCH
     temperature: float | None = None
     pseudo_count: int = 0
+    begun: EpochReport | None = None
 
     @property
     def best(self) -> EpochReport:
         """Return the epoch whose weights were kept."""
-        return self.epochs[self.best_epoch - 1]
+        return self.begun if self.begun and not self.best_epoch else self.epochs[self.best_epoch - 1]
 
     @property
     def validation_accuracy(self) -> float | None:
-        """Return the kept weights' share of right validation images, None without a validation share."""
+        """Return the kept weights' share of right validation images, None without any."""
         return self.best.validation_accuracy
 
     def as_json(self) -> dict[str, Any]:
@@ -150,6 +158,7 @@ class Fit(Protocol):
         device: torch.device,
         deadline: float | None = None,
         on_epoch: Callable[[EpochReport], None] = ...,
+        validation: TrainingSet | None = None,
     ) -> FitReport:
         """Fit ``network``, which is on ``device``, to ``data`` as ``pick`` says.
 
@@ -161,8 +170,9 @@ class Fit(Protocol):
             device: where network and data are.
             deadline: ``time.monotonic()`` seconds after which no further epoch starts; at least one is run.
             on_epoch: called after each epoch.
+            validation: images that decide when to stop, in place of a share of the labels; never trained on.
         Raises:
-            RecipeError: the loss stopped being finite.
+            RecipeError: the loss stopped being finite, or the recipe wants figures that no image is there for.
             ValueError: nothing to fit to.
         """
         ...

@@ -31,12 +31,13 @@ _FOLDS = 3
 
 @dataclass(frozen=True)
 class Course:
-    """How the epochs of a fit went."""
+    """How the epochs of a fit went; ``begun`` as in ``FitReport``."""
 
     epochs: tuple[EpochReport, ...]
     best_epoch: int
     steps: int
     stopped_by: Stopped
+    begun: EpochReport | None = None
 
 
 @dataclass(frozen=True)
@@ -79,17 +80,17 @@ def fitting(teach: Teach) -> Fit:
         device: torch.device,
         deadline: float | None = None,
         on_epoch: OnEpoch = lambda _report: None,
+        validation: TrainingSet | None = None,
     ) -> FitReport:
         if not len(data):
             raise ValueError("there are no labelled images to fit to")
         way = pick.text("temperature")
-        if way == "validation" and not pick.number("validation_share"):
-            remedy = "set fitting.validation_share, or use cross_fit"
-            raise RecipeError("fitting.temperature", "there are no validation labels to measure it on", remedy)
+        _check_validation(pick, validation)
         started = time.monotonic()
         first = copy.deepcopy(network) if way == "cross_fit" else None
         rows, validation_rows = split(data, pick.number("validation_share"), generator)
-        training, validation = data.at(rows.to(device)), data.at(validation_rows.to(device))
+        training = data.at(rows.to(device))
+        validation = data.at(validation_rows.to(device)) if validation is None else validation
         if pick.text("class_weights") == "balanced":
             training = balance(training)
         lesson = Lesson(network, training, validation, pick, generator, device, deadline, on_epoch)
@@ -110,13 +111,30 @@ def fitting(teach: Teach) -> Fit:
             steps=course.steps,
             stopped_by=course.stopped_by,
             training_count=len(rows) - pseudo_count,
-            validation_count=len(validation_rows),
+            validation_count=len(validation),
             seconds=time.monotonic() - started,
             temperature=temperature,
             pseudo_count=pseudo_count,
+            begun=course.begun,
         )
 
     return fit
+
+
+def _check_validation(pick: Pick, given: TrainingSet | None) -> None:
+    """Raise RecipeError if the recipe measures on images that are not there, or keeps more aside than was given."""
+    share = pick.number("validation_share")
+    if given is not None and share:
+        reason = "there are images for validation, so no labels are kept aside"
+        raise RecipeError("fitting.validation_share", reason, "set it to 0")
+    if given is not None or share:
+        return
+    if pick.text("temperature") == "validation":
+        remedy = "set fitting.validation_share, or use cross_fit"
+        raise RecipeError("fitting.temperature", "there are no validation labels to measure it on", remedy)
+    if pick.parameters.get("stop_by") == "accuracy":
+        remedy = "set fitting.validation_share, or use loss"
+        raise RecipeError("fitting.stop_by", "there are no validation labels to measure accuracy on", remedy)
 
 
 def balance(data: TrainingSet) -> TrainingSet:

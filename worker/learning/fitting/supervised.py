@@ -9,7 +9,7 @@ from app.recipes import Pick
 from worker.learning.augmentation import change, changes_for
 from worker.learning.devices import mixed_precision
 from worker.learning.fitting.base import FITTINGS, EpochReport, Stopped
-from worker.learning.fitting.course import Course, Lesson, check_loss, fitting, validate, weighted_loss
+from worker.learning.fitting.course import Course, Lesson, check_loss, fitting, predict, validate, weighted_loss
 from worker.learning.fitting.stopping import BestWeights, Plateau
 from worker.learning.networks import Network
 from worker.learning.pool import epoch_minibatches, normalise
@@ -18,11 +18,17 @@ from worker.learning.pool import epoch_minibatches, normalise
 def teach_supervised(lesson: Lesson) -> Course:
     """Fit to labelled images; one class is enough, though it teaches nothing.
 
+    By loss the first epoch is the first that can be kept. By accuracy the weights that the fit begins with can be, so
+    that a fit that goes on from earlier ones never does worse than they on the validation images.
+
     References: Kingma and Ba 2015 (Adam); source A (early stopping and learning-rate reduction).
     """
     network, pick = lesson.network, lesson.pick
     optimizer = make_optimizer(network, pick)
     plateau = Plateau(pick.integer("patience"), pick.integer("reduce_after"))
+    begun = measure_start(lesson)
+    if begun is not None:
+        plateau.best_loss = begun.figure("accuracy")
     best, reports, steps = BestWeights(network), list[EpochReport](), 0
     stopped_by = None
     while stopped_by is None:
@@ -31,14 +37,23 @@ def teach_supervised(lesson: Lesson) -> Course:
         steps += epoch_steps
         report = EpochReport(len(reports) + 1, loss, rate, *validate(network, lesson.validation))
         check_loss(report)
-        if plateau.see(report.monitored):
+        if plateau.see(report.figure(pick.text("stop_by"))):
             best.keep()
         reports.append(report)
         lesson.on_epoch(report)
         stopped_by = Stopped.PATIENCE if plateau.is_over else lesson.reason_to_stop(report.epoch)
         plateau.slow_down(optimizer)
     best.restore()
-    return Course(tuple(reports), plateau.best_epoch, steps, stopped_by)
+    return Course(tuple(reports), plateau.best_epoch, steps, stopped_by, begun)
+
+
+def measure_start(lesson: Lesson) -> EpochReport | None:
+    """Return the figures of the weights that a fit begins with, as epoch 0; None where they do not count."""
+    network, data, pick = lesson.network, lesson.training, lesson.pick
+    if pick.text("stop_by") == "loss" or not len(lesson.validation):
+        return None
+    loss = float(weighted_loss(predict(network, data), data))
+    return EpochReport(0, loss, pick.number("learning_rate"), *validate(network, lesson.validation))
 
 
 def make_optimizer(network: Network, pick: Pick) -> Adam:

@@ -37,7 +37,7 @@ class Fitted:
 
     ``network`` is fitted and in evaluation mode; ``others`` are the further members of a committee. ``training`` holds
     the labelled images, on the network's device, for a posterior that measures how far they pin the weights down, and
-    ``validation`` those of them that fitting kept aside.
+    ``validation`` those that decided when to stop: some of them that fitting kept aside, or others.
     """
 
     network: Network
