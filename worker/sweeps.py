@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from app.database import Database
 from app.outbox import TaskName, send_task
 from app.records import Import, ImportState, Lease, OracleKind, Project, ProjectState, Query, Round
-from app.services import claiming
+from app.services import leases
 from app.services.rounds import OPEN
 
 
@@ -28,7 +28,7 @@ def sweep(database: Database, grace_seconds: float) -> None:
         project_ids = session.scalars(select(Lease.project_id).where(Lease.expires_at < func.now()).distinct()).all()
     for project_id in project_ids:
         with database.transaction() as session:
-            claiming.return_expired(session, project_id)
+            leases.return_expired(session, project_id)
             session.commit()
     with database.transaction() as session:
         for project_id in _open_rounds(session, grace_seconds):

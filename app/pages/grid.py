@@ -13,7 +13,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 from pydantic import Field
 
-from app.pages.answering import Body, RowId, ShownQuery, shown_query
+from app.pages.answering import Body, RowId, ShownQuery, picture_of, shown_query
 from app.pages.grid_shown import grid_page
 from app.pages.labeling import Released
 from app.pages.paths import ProjectId
@@ -81,7 +81,7 @@ def claim_page(wired: Wired, person: SignedIn, project_id: ProjectId, body: Page
             class_id=page.class_id,
             class_name=page.class_name,
             cluster=page.cluster,
-            queries=[shown_query(ask) for ask in page.asks],
+            queries=[shown_query(ask, picture_of(wired.storage, ask)) for ask in page.asks],
             classes=grids.open_classes(session, project_id, person.id),
             clusters=grids.open_clusters(session, project_id, person.id),
             lease_seconds=lease_seconds,

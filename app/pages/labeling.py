@@ -19,7 +19,7 @@ from app.pages.labeling_shown import labeling_page, why_asked
 from app.pages.paths import Before, ProjectId, QueryId
 from app.pages.shell import SignedIn, Wired, render, texts_for
 from app.records import Outcome, UnusableReason
-from app.services import claiming, labeling, labeling_progress, members, projects
+from app.services import labeling, labeling_progress, leases, members, projects
 from app.services.labeling_progress import LabelingProgress
 from app.services.reporting.asked_because import asked_because
 from app.services.reporting.own_answers import OwnAnswer, own_answers
@@ -136,7 +136,7 @@ def renew(wired: Wired, person: SignedIn, project_id: ProjectId, body: RenewBody
     """Hold queries for longer."""
     lease_seconds = wired.settings.lease_seconds
     with wired.database.transaction() as session:
-        held = claiming.renew(session, project_id, person.id, body.query_ids, lease_seconds)
+        held = leases.renew(session, project_id, person.id, body.query_ids, lease_seconds)
         session.commit()
     return Renewed(held, lease_seconds)
 
@@ -145,7 +145,7 @@ def renew(wired: Wired, person: SignedIn, project_id: ProjectId, body: RenewBody
 def release(wired: Wired, person: SignedIn, project_id: ProjectId, body: ReleaseBody) -> Released:
     """Give queries back."""
     with wired.database.transaction() as session:
-        count = claiming.release(session, project_id, person.id, body.query_ids)
+        count = leases.release(session, project_id, person.id, body.query_ids)
         session.commit()
     return Released(count)
 

@@ -1,4 +1,4 @@
-"""Claiming: people and the simulated oracle take queries, hold them for a while, and let them go.
+"""Claiming: people and the simulated oracle take queries. What becomes of them while held is ``services.leases``.
 
 One person never holds a query twice, no query is held by more people than it wants answers, and the order is the
 ranking's. A claim is one statement whose WHERE tests the very column that it changes; ``SKIP LOCKED`` alone would hand
@@ -43,8 +43,9 @@ from app.errors import BadInput
 from app.records import CHECKS, Annotation, Image, Lease, Project, ProjectState, Query, QuerySource, Round
 from app.services import checks, members, projects, rounds
 from app.services.checks import SHOWN_AS_RESERVE, Beside
+from app.services.leases import return_expired
 from app.services.locks import lock_claims, lock_project
-from app.services.queue import return_leases, standing
+from app.services.queue import standing
 
 RESERVE_AHEAD = 2  # reserve queries handed out before the batch is answered: enough to hide one request
 NEARLY_SPENT = 200  # labels left below which claims take turns, so that together they cannot pass the budget
@@ -185,51 +186,6 @@ def take_turns(session: Session, project_id: int, user_id: int) -> None:
     """
     lock_claims(session, project_id, user_id)
     members.check(session, project_id, user_id)
-
-
-def return_orphans(
-    session: Session, project_id: int, user_id: int, lease_seconds: float, orphans_after: float = 0.5
-) -> int:
-    """Give back a person's own leases that nothing has renewed for ``orphans_after`` of their time; return how many."""
-    left = timedelta(seconds=lease_seconds * (1.0 - orphans_after))
-    orphans = select(Lease.id).where(
-        Lease.project_id == project_id, Lease.user_id == user_id, Lease.expires_at <= func.now() + left
-    )
-    if session.scalar(orphans.limit(1)) is None:
-        return 0
-    lock_project(session, project_id)
-    leases = session.scalars(orphans.order_by(Lease.id)).all()
-    return_leases(session, project_id, leases)
-    return len(leases)
-
-
-def renew(session: Session, project_id: int, user_id: int, query_ids: Sequence[int], lease_seconds: float) -> list[int]:
-    """Hold queries for longer; return those that the person still holds."""
-    held = update(Lease).where(Lease.project_id == project_id, Lease.user_id == user_id, Lease.query_id.in_(query_ids))
-    renewed = held.values(expires_at=func.now() + timedelta(seconds=lease_seconds)).returning(Lease.query_id)
-    return sorted(session.scalars(renewed).all())
-
-
-def release(session: Session, project_id: int, user_id: int, query_ids: Sequence[int] | None = None) -> int:
-    """Give queries back (all of the person's when none are named); return how many were held."""
-    lock_project(session, project_id)
-    held = select(Lease.id).where(Lease.project_id == project_id, Lease.user_id == user_id)
-    if query_ids is not None:
-        held = held.where(Lease.query_id.in_(query_ids))
-    leases = session.scalars(held.order_by(Lease.id)).all()
-    return_leases(session, project_id, leases)
-    return len(leases)
-
-
-def return_expired(session: Session, project_id: int) -> int:
-    """Give back the queries whose leases have run out by the database's clock; return how many."""
-    expired = select(Lease.id).where(Lease.project_id == project_id, Lease.expires_at < func.now())
-    if session.scalar(expired.limit(1)) is None:
-        return 0
-    lock_project(session, project_id)
-    leases = session.scalars(expired.order_by(Lease.id)).all()
-    return_leases(session, project_id, leases)
-    return len(leases)
 
 
 def asks_of(session: Session, query_ids: Sequence[int], *, surest_first: bool = False) -> list[Ask]:

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from app.errors import NotAllowed
 from app.records import Class, Lease, Model, Project, ProjectState, Query
-from app.services import claiming, labeling_progress, projects
+from app.services import claiming, labeling_progress, leases, projects
 from app.services.claiming import Alike, Ask, takeable
 from app.services.labeling_progress import Nothing, NothingKind
 from app.services.locks import lock_project
@@ -89,8 +89,8 @@ def take_page(
     if project.state is not ProjectState.RUNNING:
         return GridPage()
     claiming.take_turns(session, project_id, user_id)
-    claiming.return_expired(session, project_id)
-    claiming.return_orphans(session, project_id, user_id, lease_seconds)
+    leases.return_expired(session, project_id)
+    leases.return_orphans(session, project_id, user_id, lease_seconds)
     for of in _offered(session, project_id, user_id, wish):
         asks = claiming.claim_page(session, project_id, user_id, of, count, lease_seconds=lease_seconds)
         if asks:

@@ -17,7 +17,7 @@ from sqlalchemy import func, select, update
 from app.database import Database
 from app.events import Bus
 from app.records import Annotation, Class, Lease, Outcome, ProjectState, Query, User
-from app.services import claiming, labeling
+from app.services import claiming, labeling, leases
 from app.services.labeling import Answer
 from app.settings import Settings
 from app.storage import Storage
@@ -227,7 +227,7 @@ def somebody_else_answers_the_first(scene: Scene) -> None:
         past = func.now() - func.make_interval(0, 0, 0, 0, 0, 0, 1)
         session.execute(update(Lease).where(Lease.project_id == scene.project_id).values(expires_at=past))
         other = make_user(session)
-        claiming.return_expired(session, scene.project_id)
+        leases.return_expired(session, scene.project_id)
         [ask] = claiming.claim(session, scene.project_id, other.id, 1, 60)
         given = Answer(uuid4(), scene.project_id, ask.query_id, other.id, Outcome.LABEL, scene.class_ids["5"])
         assert labeling.answer(session, given).counted

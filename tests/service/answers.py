@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.records import Image, Outcome, Project
-from app.services import claiming, labeling
+from app.services import claiming, labeling, leases
 from app.services.labeling import Answer
 from tests.factories import classes_of, make_project, make_round
 
@@ -26,7 +26,7 @@ def say(session: Session, project: Project, user_id: int, words: Mapping[int, st
         outcome = others.get(word, Outcome.LABEL)
         given = Answer(uuid4(), project.id, asks[row].query_id, user_id, outcome, classes.get(word))
         assert labeling.answer(session, given).counted
-    claiming.release(session, project.id, user_id)
+    leases.release(session, project.id, user_id)
 
 
 def make_answered(

@@ -14,7 +14,7 @@ from sqlalchemy import func, select
 from app.database import Database
 from app.errors import AnswerGone, BadInput, Conflict, LeaseLost
 from app.records import Annotation, Image, Lease, Outcome, Project, ProjectState, Query, QuerySource, ReasonsShown
-from app.services import claiming, gold, labeling, labeling_progress, projects, rounds, snapshots
+from app.services import claiming, gold, labeling, labeling_progress, leases, projects, rounds, snapshots
 from app.services.claiming import Ask
 from app.services.labeling import Answer, Answered
 from app.services.reporting.asked_because import asked_because
@@ -180,7 +180,7 @@ def test_a_check_that_is_let_go_is_nobody_elses_and_may_come_again(database: Dat
     made = scene(database, people=2, known=1)
     ask = made.next_check()
     with database.transaction() as session:
-        assert claiming.release(session, made.project_id, made.users[0], [ask.query_id]) == 1
+        assert leases.release(session, made.project_id, made.users[0], [ask.query_id]) == 1
         session.commit()
     late = made.answer(ask)
     assert isinstance(late.refusal, LeaseLost)

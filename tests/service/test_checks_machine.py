@@ -23,7 +23,7 @@ from sqlalchemy.orm import Session
 from app.database import Database
 from app.errors import Conflict
 from app.records import CHECKS, Annotation, Image, Lease, Outcome, Project, Query, QuerySource, Role
-from app.services import claiming, gold, labeling, projects, reviewing, rounds
+from app.services import claiming, gold, labeling, leases, projects, reviewing, rounds
 from app.services.claiming import Ask
 from app.services.labeling import Answer
 from app.services.locks import lock_project
@@ -183,7 +183,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(person=people)
     def leave(self, person: int) -> None:
         with self.database.transaction() as session:
-            claiming.release(session, self.project_id, self.users[person])
+            leases.release(session, self.project_id, self.users[person])
             assert self._held(session, person) == []
             session.commit()
 
@@ -192,7 +192,7 @@ class QueueMachine(RuleBasedStateMachine):
         with self.database.transaction() as session:
             past = func.now() - timedelta(seconds=1)
             session.execute(update(Lease).where(Lease.user_id == self.users[person]).values(expires_at=past))
-            claiming.return_expired(session, self.project_id)
+            leases.return_expired(session, self.project_id)
             session.commit()
 
     @rule(budget=st.integers(1, 40))

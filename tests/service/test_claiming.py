@@ -24,7 +24,7 @@ from app.records import (
     RoundReason,
     RoundState,
 )
-from app.services import claiming, labeling, labeling_progress, projects, rounds
+from app.services import claiming, labeling, labeling_progress, leases, projects, rounds
 from app.services.claiming import Ask
 from app.services.labeling import Answer
 from app.services.labeling_progress import NothingKind
@@ -281,7 +281,7 @@ def test_an_answer_after_the_lease_ran_out_counts_if_nobody_took_the_image(datab
     [held] = claim(database, project_id, user_id, 1)
     expire(database, held.query_id)
     with database.transaction() as session:
-        assert claiming.return_expired(session, project_id) == 1
+        assert leases.return_expired(session, project_id) == 1
         session.commit()
     assert answer(database, project_id, user_id, held.query_id)
 
@@ -302,7 +302,7 @@ def test_released_queries_are_free_at_once(database: Database) -> None:
     project_id, [first, second] = scene(database, 2, queries=4)
     held = claim(database, project_id, first, 4)
     with database.transaction() as session:
-        assert claiming.release(session, project_id, first, [held[0].query_id, held[2].query_id]) == 2
+        assert leases.release(session, project_id, first, [held[0].query_id, held[2].query_id]) == 2
         session.commit()
     assert [ask.rank for ask in claim(database, project_id, second, 4)] == [1, 3]
 

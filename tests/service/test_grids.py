@@ -14,7 +14,7 @@ from sqlalchemy import event, func, select, text, update
 from app.database import Database
 from app.errors import NotAllowed, NotFound
 from app.records import Class, Image, Lease, Outcome, Project, ProjectState, Query, QuerySource, ReasonsShown
-from app.services import claiming, grids, labeling, rounds
+from app.services import claiming, grids, labeling, leases, rounds
 from app.services.claiming import Alike
 from app.services.grids import ANYTHING, GridPage, OpenClass, OpenCluster, Wish
 from app.services.labeling import Answer
@@ -224,8 +224,8 @@ def test_what_is_put_back_is_asked_one_by_one_from_then_on(database: Database) -
     for user_id in users:
         assert classes[0] not in {take(database, project_id, user_id).class_id for _ in range(3)}
     with database.transaction() as session:
-        claiming.release(session, project_id, users[0])
-        claiming.release(session, project_id, users[1])
+        leases.release(session, project_id, users[0])
+        leases.release(session, project_id, users[1])
         asked = [ask.query_id for ask in claiming.claim(session, project_id, users[0], 30, LEASE)]
     assert set(back) <= set(asked)
 

@@ -22,7 +22,7 @@ from app.records import (
     Round,
     RoundReason,
 )
-from app.services import auditing, claiming, labeling, ledger, projects, rounds, snapshots
+from app.services import auditing, claiming, labeling, leases, ledger, projects, rounds, snapshots
 from app.services.claiming import Ask
 from app.services.labeling import Answer
 from app.services.ledger import Change, Entries, Proposal
@@ -155,7 +155,7 @@ def test_a_label_that_is_taken_back_leaves_the_image_to_the_next_round(database:
         labeling.undo(session, project.id, user, LEASE)
         assert standing(session, project) == {}
         assert make_entries(session, project, made, {0: 1}).added == 0, "the person holds it again"
-        claiming.release(session, project.id, user)
+        leases.release(session, project.id, user)
         finish(session, project, begin(session, project), {0: 1})
         assert [(name, reason) for _, name, _, reason in entries(session, project)] == [
             ("0", "human label"),
@@ -465,7 +465,7 @@ def test_a_correction_that_was_taken_back_can_be_made_again(database: Database) 
         first = a_round(session, project)
         classes = [known.id for known in classes_of(session, project)]
         for chosen in (1, 2):
-            claiming.release(session, project.id, user)
+            leases.release(session, project.id, user)
             make_entries(session, project, first, {0: 0})
             entry = entry_id(session, project, 0)
             auditing.correct(session, project.id, entry, user, outcome=Outcome.LABEL, class_id=classes[chosen])

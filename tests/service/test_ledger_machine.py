@@ -23,7 +23,7 @@ from app.database import Database
 from app.errors import QuerentError
 from app.recipes import parse_recipe
 from app.records import Annotation, Class, Image, Lease, Outcome, PseudoLabel, Query, QuerySource
-from app.services import auditing, claiming, labeling, projects, rounds, snapshots
+from app.services import auditing, claiming, labeling, leases, projects, rounds, snapshots
 from app.services.labeling import Answer
 from app.services.ledger import Entries, Proposal
 from app.services.locks import lock_project
@@ -94,7 +94,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(person=people)
     def leave(self, person: int) -> None:
         with self.database.transaction() as session:
-            claiming.release(session, self.project_id, self.users[person])
+            leases.release(session, self.project_id, self.users[person])
             session.commit()
 
     @rule(person=people, pick=picks, outcome=st.sampled_from([Outcome.LABEL, Outcome.UNSURE, Outcome.UNUSABLE]))

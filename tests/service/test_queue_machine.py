@@ -36,7 +36,7 @@ from app.records import (
     RoundState,
     User,
 )
-from app.services import accounts, claiming, grids, labeling, labeling_progress, projects, rounds, snapshots
+from app.services import accounts, claiming, grids, labeling, labeling_progress, leases, projects, rounds, snapshots
 from app.services.grids import Wish
 from app.services.labeling import Answer
 from app.services.labeling_progress import NothingKind
@@ -162,7 +162,7 @@ class QueueMachine(RuleBasedStateMachine):
             held = self._held(session, person)
             if held:
                 one = held[pick % len(held)]
-                assert claiming.release(session, self.project_id, self.users[person], [one]) == 1
+                assert leases.release(session, self.project_id, self.users[person], [one]) == 1
                 assert self._held(session, person) == [other for other in held if other != one]
             session.commit()
 
@@ -172,7 +172,7 @@ class QueueMachine(RuleBasedStateMachine):
             held = self._held(session, person)
             others = [one for other in range(PEOPLE) if other != person for one in self._held(session, other)]
             asked = held[: pick + 1] + others
-            renewed = claiming.renew(session, self.project_id, self.users[person], asked, LEASE)
+            renewed = leases.renew(session, self.project_id, self.users[person], asked, LEASE)
             assert renewed == sorted(set(asked) & set(held))
             session.commit()
 
@@ -255,7 +255,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     def _leave(self, person: int) -> None:
         with self.database.transaction() as session:
-            claiming.release(session, self.project_id, self.users[person])
+            leases.release(session, self.project_id, self.users[person])
             assert self._held(session, person) == []
             session.commit()
 
@@ -263,7 +263,7 @@ class QueueMachine(RuleBasedStateMachine):
         with self.database.transaction() as session:
             past = func.now() - timedelta(seconds=1)
             session.execute(update(Lease).where(Lease.user_id == self.users[person]).values(expires_at=past))
-            claiming.return_expired(session, self.project_id)
+            leases.return_expired(session, self.project_id)
             session.commit()
 
     @rule(budget=budgets)

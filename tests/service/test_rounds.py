@@ -22,7 +22,7 @@ from app.records import (
     RoundState,
     Split,
 )
-from app.services import claiming, labeling, projects, rounds, snapshots
+from app.services import claiming, labeling, leases, projects, rounds, snapshots
 from app.services.claiming import Ask
 from app.services.labeling import Answer
 from app.services.locks import lock_project
@@ -146,7 +146,7 @@ def test_a_superseded_query_whose_lease_runs_out_is_not_asked_again(database: Da
         [held] = claim(session, project, user, 1)
         rounds.request_by_admin(session, project.id)
         finish(session, project, begin(session, project), batch_size=1, rows=[5])
-        claiming.release(session, project.id, user)
+        leases.release(session, project.id, user)
         session.expire_all()
         assert session.get_one(Query, held.query_id).closed_at is not None
         assert [ask.image_id for ask in claim(session, project, user, 5)] == [project_images(session, project)[5].id]

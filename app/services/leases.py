@@ -1,0 +1,58 @@
+"""Leases once they are there: held for longer, given back, or run out. ``app.services.claiming`` makes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from app.records import Lease
+from app.services.locks import lock_project
+from app.services.queue import return_leases
+
+
+def renew(session: Session, project_id: int, user_id: int, query_ids: Sequence[int], lease_seconds: float) -> list[int]:
+    """Hold queries for longer; return those that the person still holds."""
+    held = update(Lease).where(Lease.project_id == project_id, Lease.user_id == user_id, Lease.query_id.in_(query_ids))
+    renewed = held.values(expires_at=func.now() + timedelta(seconds=lease_seconds)).returning(Lease.query_id)
+    return sorted(session.scalars(renewed).all())
+
+
+def release(session: Session, project_id: int, user_id: int, query_ids: Sequence[int] | None = None) -> int:
+    """Give queries back (all of the person's when none are named); return how many were held."""
+    lock_project(session, project_id)
+    held = select(Lease.id).where(Lease.project_id == project_id, Lease.user_id == user_id)
+    if query_ids is not None:
+        held = held.where(Lease.query_id.in_(query_ids))
+    leases = session.scalars(held.order_by(Lease.id)).all()
+    return_leases(session, project_id, leases)
+    return len(leases)
+
+
+def return_expired(session: Session, project_id: int) -> int:
+    """Give back the queries whose leases have run out by the database's clock; return how many."""
+    expired = select(Lease.id).where(Lease.project_id == project_id, Lease.expires_at < func.now())
+    if session.scalar(expired.limit(1)) is None:
+        return 0
+    lock_project(session, project_id)
+    leases = session.scalars(expired.order_by(Lease.id)).all()
+    return_leases(session, project_id, leases)
+    return len(leases)
+
+
+def return_orphans(
+    session: Session, project_id: int, user_id: int, lease_seconds: float, orphans_after: float = 0.5
+) -> int:
+    """Give back a person's own leases that nothing has renewed for ``orphans_after`` of their time; return how many."""
+    left = timedelta(seconds=lease_seconds * (1.0 - orphans_after))
+    orphans = select(Lease.id).where(
+        Lease.project_id == project_id, Lease.user_id == user_id, Lease.expires_at <= func.now() + left
+    )
+    if session.scalar(orphans.limit(1)) is None:
+        return 0
+    lock_project(session, project_id)
+    leases = session.scalars(orphans.order_by(Lease.id)).all()
+    return_leases(session, project_id, leases)
+    return len(leases)
