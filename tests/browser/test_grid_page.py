@@ -456,6 +456,7 @@ def test_a_lease_that_was_lost_takes_its_image_off_the_page(grid_stage: GridStag
     page = open_page(scene)
     see_page(page)
     until(lambda: scene.leases() == 20, 20, "both pages are held")
+    page.wait_for_load_state("networkidle")  # and the browser knows of both
     page.clock.install()
     page.goto("about:blank")
     until(lambda: scene.leases() == 0, 20, "and given back")

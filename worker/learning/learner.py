@@ -34,6 +34,7 @@ from worker.learning.ranking import Known, Ranking, rank_by_scores, rank_cold
 from worker.learning.scoring import PoolScores, score_rows
 from worker.learning.selections import SELECTIONS
 from worker.learning.snapshot import Progress, Report, Snapshot, Stage, StepResult
+from worker.learning.stopwatch import Stopwatch
 from worker.learning.weights import Weights, begin
 
 __all__ = ["Progress", "Report", "Snapshot", "Stage", "StepResult", "step"]
@@ -84,7 +85,7 @@ def step(
         raise ShapeError("images_NHWC", wanted, snapshot.images_NHWC.shape)
     clusters = snapshot.class_count if with_clusters else 0
     this = _Round(recipe, snapshot, round_number, device, progress, snapshot.images_NHWC)
-    watch = _Stopwatch()
+    watch = Stopwatch()
     if not len(snapshot.labelled_rows):
         ranking, scores = this.draw(count, clusters)
         pseudo, report = this.label_nothing()
@@ -127,18 +128,6 @@ class Taken:
 
     labels: PseudoLabels
     epochs: tuple[Mapping[str, Any], ...]
-
-
-class _Stopwatch:
-    """Seconds since it was last looked at."""
-
-    def __init__(self) -> None:
-        self._since = time.monotonic()
-
-    def lap(self) -> float:
-        now = time.monotonic()
-        seconds, self._since = now - self._since, now
-        return seconds
 
 
 @dataclass(frozen=True)
