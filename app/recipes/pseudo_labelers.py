@@ -95,6 +95,13 @@ PSEUDO_LABELERS = Group(
                 number(
                     "learning_rate", 0.0002, 1e-6, 1.0, "Adam's step size meanwhile; larger ones can ruin the pair."
                 ),
+                number(
+                    "average",
+                    0.0,
+                    0.0,
+                    0.9999,
+                    "Share of the averaged weights, which teach and remain, kept at a step; 0 for no average.",
+                ),
                 _WEIGHT,
             ),
         ),

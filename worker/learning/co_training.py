@@ -21,6 +21,7 @@ from app.recipes import Pick
 from worker.learning.devices import global_seed
 from worker.learning.errors import ShapeError, check_shape
 from worker.learning.fitting import EpochReport, TrainingSet
+from worker.learning.fitting.averaging import Averaged
 from worker.learning.fitting.calibration import assign_folds
 from worker.learning.fitting.course import Lesson, balance, check_loss, cores_for_steps
 from worker.learning.fitting.supervised import make_optimizer, run_epoch
@@ -152,7 +153,8 @@ def co_train(
     """Let two networks, each fitted to labels of its own, learn from what only one of them is sure of.
 
     Each epoch looks at all unlabelled images anew, whatever was taken before, and then goes once through each network's
-    labels and what it is taught. The optimizers begin anew and keep their moments from epoch to epoch.
+    labels and what it is taught. The optimizers begin anew and keep their moments from epoch to epoch. With
+    ``average``, it is the networks of averaged weights that teach, are told of and remain.
 
     Args:
         pupils: the pair; its networks are trained in place and left in evaluation mode.
@@ -165,11 +167,12 @@ def co_train(
         on_epoch: called before the first epoch and after each.
     Returns:
         the last epoch.
-    References: source C.
+    References: source C; Tarvainen and Valpola 2017 (averaged weights as the teacher).
     """
-    networks = (pupils[0].network, pupils[1].network)
     fitting = Pick(fitting.name, {**fitting.parameters, "learning_rate": pick.number("learning_rate")})
-    optimizers = tuple(make_optimizer(network, fitting) for network in networks)
+    optimizers = tuple(make_optimizer(pupil.network, fitting) for pupil in pupils)
+    averages = tuple(Averaged(pupil.network, pick.number("average")) for pupil in pupils)
+    networks = (averages[0].network, averages[1].network)
     nothing = (PseudoLabels.none(), PseudoLabels.none())
     last = PairEpoch(0, Source.NOBODY, nothing, None, networks)
     on_epoch(last)
@@ -179,12 +182,14 @@ def co_train(
         source = source_of(epoch, pick.integer("condition"), pick.text("own_epochs"))
         taken = nothing if source is Source.NOBODY else take_sure(networks, inputs, rows, pick, device)
         losses = list[float]()
-        for own, (pupil, optimizer) in enumerate(zip(pupils, optimizers, strict=True)):
+        for own, pupil in enumerate(pupils):
             taught = taken[own if source is Source.OWN else 1 - own]
             data = _what_to_learn(pupil.labelled, inputs, taught, pick, fitting)
-            losses.append(_learn(pupil, data, fitting, optimizer, device, epoch=epoch))
+            losses.append(_learn(pupil, data, fitting, optimizers[own], averages[own], epoch=epoch))
         last = PairEpoch(epoch, source, taken, (losses[0], losses[1]), networks)
         on_epoch(last)
+    for average in averages:
+        average.settle()
     return last
 
 
@@ -227,13 +232,12 @@ def _what_to_learn(
     return balance(data) if fitting.text("class_weights") == "balanced" else data
 
 
-def _learn(
-    pupil: Pupil, data: TrainingSet, fitting: Pick, optimizer: Adam, device: torch.device, *, epoch: int
-) -> float:
+def _learn(pupil: Pupil, data: TrainingSet, fitting: Pick, optimizer: Adam, average: Averaged, *, epoch: int) -> float:
+    device = data.labels_N.device
     nothing = data.at(torch.empty(0, dtype=torch.int64, device=device))
     lesson = Lesson(pupil.network, data, nothing, fitting, pupil.generator, device, None, lambda _report: None)
     with global_seed(pupil.generator, device), cores_for_steps(data, fitting):
-        loss, _ = run_epoch(lesson, optimizer)
+        loss, _ = run_epoch(lesson, optimizer, after_step=average.move)
     pupil.network.eval()
     check_loss(EpochReport(epoch, loss, fitting.number("learning_rate")))
     return loss

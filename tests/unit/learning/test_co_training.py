@@ -213,6 +213,35 @@ def test_epochs_are_those_of_a_naive_loop_over_the_whole_pool_and_the_labels(par
     assert parameters["condition"] == 0 or sum(len(one) for each in taken for one in each) > 4
 
 
+@pytest.mark.parametrize(("average", "kept"), [(0.0, 0.0), (0.1, 0.1), (0.99, 2 / 11)])
+def test_what_is_told_of_and_remains_is_the_average_of_the_steps(average, kept):
+    def trained(**parameters):
+        pupils = make_pupils("softmax_regression", count=6)
+        before = weights_of(pupils)
+        [_, last] = train_pair(make_pick(condition=0, epochs=1, **parameters), pupils=pupils)
+        told = torch.cat([value.flatten() for network in last.networks for value in network.parameters()])
+        assert torch.equal(told, weights_of(pupils))
+        return before, told
+
+    before, stepped = trained()  # one minibatch holds all labels, so an epoch is one step
+    _, found = trained(average=average)
+    assert not torch.equal(before, stepped)
+    torch.testing.assert_close(found, kept * before + (1 - kept) * stepped)
+
+
+def test_it_is_the_averaged_pair_that_teaches():
+    (images, _), rows, pick = make_blobs(60, seed=5), np.arange(60), make_pick(confidence=0.45, average=0.9)
+    would_teach, taught = [], []
+
+    def look(epoch):
+        taught.append([one.rows.tolist() for one in epoch.taken])
+        would_teach.append([one.rows.tolist() for one in take_sure(epoch.networks, images, rows, pick, CPU)])
+
+    co_train(make_pupils(), images, rows, pick, make_fitting(), device=CPU, on_epoch=look)
+    assert taught[1:] == would_teach[:-1]
+    assert any(map(len, taught[-1]))
+
+
 def test_an_image_is_never_taught_by_both():
     for epoch in train_pair(make_pick(confidence=0.45)):
         assert not set(epoch.taken[0].rows) & set(epoch.taken[1].rows)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 
 import torch
@@ -13,6 +12,7 @@ from torch.optim import Adam
 from worker.learning.augmentation import change, changes_for
 from worker.learning.devices import mixed_precision
 from worker.learning.errors import check_shape
+from worker.learning.fitting.averaging import Averaged
 from worker.learning.fitting.base import FITTINGS, EpochReport, TrainingSet
 from worker.learning.fitting.course import Course, Lesson, check_loss, fitting, validate, weighted_loss
 from worker.learning.fitting.stopping import BestWeights
@@ -30,12 +30,12 @@ def teach_consistency(lesson: Lesson) -> Course:
     References: Sohn et al. 2020 (FixMatch, algorithm 1); Tarvainen and Valpola 2017 (averaged weights).
     """
     teaching = _Teaching(lesson)
-    best, best_epoch, best_loss = BestWeights(teaching.averaged), 1, math.inf
+    best, best_epoch, best_loss = BestWeights(teaching.averaged.network), 1, math.inf
     reports, stopped_by = list[EpochReport](), None
     while stopped_by is None:
         rate = float(teaching.optimizer.param_groups[0]["lr"])
         loss = teaching.run_epoch()
-        report = EpochReport(len(reports) + 1, loss, rate, *validate(teaching.averaged, lesson.validation))
+        report = EpochReport(len(reports) + 1, loss, rate, *validate(teaching.averaged.network, lesson.validation))
         check_loss(report)
         if report.validation_loss is None or report.validation_loss < best_loss:
             best_epoch, best_loss = report.epoch, report.monitored
@@ -44,7 +44,7 @@ def teach_consistency(lesson: Lesson) -> Course:
         lesson.on_epoch(report)
         stopped_by = lesson.reason_to_stop(report.epoch)
     best.restore()
-    lesson.network.load_state_dict(teaching.averaged.state_dict())
+    teaching.averaged.settle()
     return Course(tuple(reports), best_epoch, teaching.steps, stopped_by)
 
 
@@ -54,7 +54,7 @@ class _Teaching:
     def __init__(self, lesson: Lesson) -> None:
         pick = lesson.pick
         self.lesson, self.steps = lesson, 0
-        self.averaged = copy.deepcopy(lesson.network) if pick.number("average") else lesson.network
+        self.averaged = Averaged(lesson.network, pick.number("average"))
         decay = pick.number("weight_decay")
         self.optimizer = Adam(lesson.network.parameters(), pick.number("learning_rate"), weight_decay=decay, fused=True)
         self._weak, self._strong = changes_for(pick.text("views"), lesson.training.images_NHWC.shape[-1])
@@ -73,7 +73,7 @@ class _Teaching:
             loss.backward()  # type: ignore[no-untyped-call]  # torch leaves backward untyped
             self.optimizer.step()
             self.steps += 1
-            self._average()
+            self.averaged.move()
             losses[step] = loss.detach()
         return float(losses.mean())
 
@@ -101,18 +101,6 @@ class _Teaching:
     def _slow_down(self, planned: int) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = self.lesson.pick.number("learning_rate") * math.cos(7 / 16 * math.pi * self.steps / planned)
-
-    def _average(self) -> None:
-        """Move the averaged weights towards the live ones; at first faster, so that they forget where they began."""
-        if self.averaged is self.lesson.network:
-            return
-        decay = min(self.lesson.pick.number("average"), (1 + self.steps) / (10 + self.steps))
-        live, averaged = self.lesson.network.state_dict(), self.averaged.state_dict()
-        for name, value in averaged.items():
-            if value.is_floating_point():
-                value.lerp_(live[name], 1 - decay)
-            else:
-                value.copy_(live[name])
 
 
 def consistency_loss(weak_NC: Tensor, strong_NC: Tensor, threshold: float) -> Tensor:

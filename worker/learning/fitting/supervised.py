@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch.optim import Adam
 
@@ -62,8 +64,8 @@ def make_optimizer(network: Network, pick: Pick) -> Adam:
     return Adam(network.parameters(), rate, weight_decay=decay, fused=True)
 
 
-def run_epoch(lesson: Lesson, optimizer: Adam) -> tuple[float, int]:
-    """Take one pass of gradient steps; return their mean loss and their number."""
+def run_epoch(lesson: Lesson, optimizer: Adam, after_step: Callable[[], None] = lambda: None) -> tuple[float, int]:
+    """Take one pass of gradient steps, calling ``after_step`` after each; return their mean loss and their number."""
     network, data, pick, generator = lesson.network, lesson.training, lesson.pick, lesson.generator
     network.train()
     weak, _ = changes_for(pick.text("views"), data.images_NHWC.shape[-1])
@@ -80,6 +82,7 @@ def run_epoch(lesson: Lesson, optimizer: Adam) -> tuple[float, int]:
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves backward untyped
         optimizer.step()
+        after_step()
         losses[step] = loss.detach()
     return float(losses.mean()), len(minibatches)
 
