@@ -38,7 +38,7 @@ class RoundReason(StrEnum):
     FIRST_QUERIES = "first queries"
     BATCH_ANSWERED = "batch answered"
     LABELS_CHANGED = "labels changed"
-    MORE_TO_ASK = "more to ask"  # more images or a larger budget
+    MORE_TO_ASK = "more to ask"  # more images, a larger budget, or what was given back late
     AUTOMATIC_LABELS = "automatic labels"  # the network goes on from its own when the budget is spent
     ASKED_BY_ADMIN = "asked by admin"
 

@@ -9,6 +9,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from app.records import Lease
+from app.services import rounds
 from app.services.locks import lock_project
 from app.services.queue import return_leases
 
@@ -22,12 +23,13 @@ def renew(session: Session, project_id: int, user_id: int, query_ids: Sequence[i
 
 def release(session: Session, project_id: int, user_id: int, query_ids: Sequence[int] | None = None) -> int:
     """Give queries back (all of the person's when none are named); return how many were held."""
-    lock_project(session, project_id)
+    project = lock_project(session, project_id)
     held = select(Lease.id).where(Lease.project_id == project_id, Lease.user_id == user_id)
     if query_ids is not None:
         held = held.where(Lease.query_id.in_(query_ids))
     leases = session.scalars(held.order_by(Lease.id)).all()
     return_leases(session, project_id, leases)
+    rounds.request_if_due(session, project)  # the latest round may have asked nothing while these were held
     return len(leases)
 
 
@@ -36,9 +38,10 @@ def return_expired(session: Session, project_id: int) -> int:
     expired = select(Lease.id).where(Lease.project_id == project_id, Lease.expires_at < func.now())
     if session.scalar(expired.limit(1)) is None:
         return 0
-    lock_project(session, project_id)
+    project = lock_project(session, project_id)
     leases = session.scalars(expired.order_by(Lease.id)).all()
     return_leases(session, project_id, leases)
+    rounds.request_if_due(session, project)  # the latest round may have asked nothing while these were held
     return len(leases)
 
 
@@ -52,7 +55,8 @@ def return_orphans(
     )
     if session.scalar(orphans.limit(1)) is None:
         return 0
-    lock_project(session, project_id)
+    project = lock_project(session, project_id)
     leases = session.scalars(orphans.order_by(Lease.id)).all()
     return_leases(session, project_id, leases)
+    rounds.request_if_due(session, project)  # the latest round may have asked nothing while these were held
     return len(leases)

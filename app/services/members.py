@@ -31,6 +31,7 @@ from sqlalchemy.orm import Session
 from app.errors import BadInput, NotAMember, NotFound
 from app.outbox import EventKind, announce
 from app.records import Image, Lease, Membership, Project, Role, Standing, User
+from app.services import rounds
 from app.services.locks import lock_claims, lock_project
 from app.services.queue import return_leases
 
@@ -184,9 +185,10 @@ def return_all(session: Session, user_id: int) -> None:
     for project_id in project_ids:
         lock_claims(session, project_id, user_id)
     for project_id in project_ids:
-        lock_project(session, project_id)
+        project = lock_project(session, project_id)
         own = select(Lease.id).where(Lease.project_id == project_id, Lease.user_id == user_id).order_by(Lease.id)
         return_leases(session, project_id, session.scalars(own).all())
+        rounds.request_if_due(session, project)  # the latest round may have asked nothing while these were held
         announce(session, project_id, EventKind.PROJECT)
 
 
@@ -266,4 +268,5 @@ def _return_lost(session: Session, project_id: int) -> None:
         .order_by(Lease.id)
     )
     return_leases(session, project_id, session.scalars(lost).all())
+    rounds.request_if_due(session, session.get_one(Project, project_id))
     announce(session, project_id, EventKind.PROJECT)

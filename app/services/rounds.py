@@ -40,7 +40,7 @@ from app.services.clock import now
 from app.services.ledger import Change, Proposal
 from app.services.locks import lock_project
 from app.services.queue import awaits_review, standing, supersede
-from app.services.snapshots import SnapshotRows, latest_annotation_id
+from app.services.snapshots import SnapshotRows, has_candidates, latest_annotation_id
 
 OPEN = (RoundState.REQUESTED, RoundState.RUNNING)
 MOST_ATTEMPTS = 3
@@ -108,7 +108,9 @@ def request_if_due(session: Session, project: Project, reason: RoundReason | Non
 
     That is so when there was no round yet, or when every query of the latest batch is answered (or skipped) and
     somebody answered anything since its snapshot. Whoever made room for more queries, by images or by budget, says so
-    with ``reason``; then no new answer is needed. Nor is it when the budget is spent and the network goes on by itself.
+    with ``reason``; then no new answer is needed. Nor is it when the budget is spent and the network goes on by itself,
+    or when the latest round could not ask what people held, since that would have passed the budget, and it was given
+    back.
     """
     session.flush()
     if project.state is not ProjectState.RUNNING or not project.image_count or is_open(session, project.id):
@@ -119,7 +121,10 @@ def request_if_due(session: Session, project: Project, reason: RoundReason | Non
     if latest.state is RoundState.FAILED or awaits_answers(session, latest):
         return None
     if reason is None and not answered_since(session, latest):
-        return _request(session, project, RoundReason.AUTOMATIC_LABELS) if _goes_on(session, project, latest) else None
+        if _goes_on(session, project, latest):
+            return _request(session, project, RoundReason.AUTOMATIC_LABELS)
+        is_left_out = _room(session, project) > 0 and has_candidates(session, project.id)
+        return _request(session, project, RoundReason.MORE_TO_ASK) if is_left_out else None
     asked = session.scalar(select(Query.id).where(Query.round_id == latest.id, ~Query.reserve).limit(1))
     return _request(session, project, reason or (RoundReason.BATCH_ANSWERED if asked else RoundReason.LABELS_CHANGED))
 
@@ -325,8 +330,7 @@ def _ask(session: Session, project: Project, found: Round, result: RoundResult) 
     """Insert the batch and, behind it, as many reserve queries, as far as the budget goes."""
     asked = [ranked for ranked in result.ranking if ranked.source is QuerySource.TEST]
     ranking = _still_open(session, [ranked for ranked in result.ranking if ranked.source is not QuerySource.TEST])
-    held = session.scalar(select(func.count()).where(Lease.project_id == project.id, ~Lease.is_check)) or 0
-    room = max(0, project.budget - project.labels_used - held) // project.overlap
+    room = _room(session, project)
     asked = asked[:room]
     batch = min(result.batch_size, room - len(asked))
     reserve = min(result.batch_size, room - len(asked) - batch)
@@ -352,6 +356,12 @@ def _ask(session: Session, project: Project, found: Round, result: RoundResult) 
             )
         )
     session.flush()
+
+
+def _room(session: Session, project: Project) -> int:
+    """Return how many images can be asked about, beside what people hold, before their answers pass the budget."""
+    held = session.scalar(select(func.count()).where(Lease.project_id == project.id, ~Lease.is_check)) or 0
+    return int(max(0, project.budget - project.labels_used - held) // project.overlap)
 
 
 def _answers_wanted(session: Session, project: Project, image_ids: Sequence[int]) -> dict[int, int]:

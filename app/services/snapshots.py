@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sqlalchemy import exists, func, select
+from sqlalchemy import ColumnElement, exists, func, select
 from sqlalchemy.orm import Session
 
 from app.records import Annotation, Image, Lease, Outcome, Project, Query, QuerySource, Split
@@ -43,7 +43,7 @@ def read_snapshot(
     Test images take their imported truth, else the label that people gave; neither is ever trained on. Images that
     somebody holds are no candidates; those that a model has labelled are, since a human label always wins.
     """
-    of_project = Image.project_id == project.id
+    of_project, free = Image.project_id == project.id, _free(project.id)
     known = func.coalesce(Image.true_class_id, Image.label_class_id)
     ids = list(class_ids)
     labelled = session.execute(
@@ -54,21 +54,9 @@ def read_snapshot(
     test = session.execute(
         select(Image.row, known).where(of_project, Image.split == Split.TEST, known.in_(ids)).order_by(Image.row)
     )
-    asked = exists().where(Query.image_id == Image.id, Query.closed_at.is_(None), Query.superseded_at.is_(None))
-    skipped = exists().where(Annotation.image_id == Image.id, Annotation.outcome == Outcome.SKIP, *standing())
-    held = exists().where(Query.image_id == Image.id, Lease.query_id == Query.id, ~Lease.is_check)
-    free = (
-        of_project,
-        ~Image.has_human_label,
-        Image.gold_class_id.is_(None),
-        Image.unusable_at.is_(None),
-        ~held,
-        ~(asked & skipped),
-        ~awaits_review(),
-    )
     candidates = session.scalars(select(Image.row).where(*free, Image.split == Split.POOL).order_by(Image.row))
     unlabelled_test = session.scalars(
-        select(Image.row).where(*free, ~asked, Image.split == Split.TEST, known.is_(None)).order_by(Image.row)
+        select(Image.row).where(*free, ~_is_asked(), Image.split == Split.TEST, known.is_(None)).order_by(Image.row)
     )
     return SnapshotRows(
         class_ids=ids,
@@ -83,9 +71,34 @@ def read_snapshot(
     )
 
 
+def has_candidates(session: Session, project_id: int) -> bool:
+    """Say whether a round that began now would find an image of the pool to ask about."""
+    found = select(Image.id).where(*_free(project_id), Image.split == Split.POOL)
+    return session.scalar(found.limit(1)) is not None
+
+
 def latest_annotation_id(session: Session, project_id: int) -> int:
     """Return the latest answer's id, 0 if there is none; answers take turns, so all before it are there too."""
     return session.scalar(select(func.max(Annotation.id)).where(Annotation.project_id == project_id)) or 0
+
+
+def _is_asked() -> ColumnElement[bool]:
+    return exists().where(Query.image_id == Image.id, Query.closed_at.is_(None), Query.superseded_at.is_(None))
+
+
+def _free(project_id: int) -> tuple[ColumnElement[bool], ...]:
+    """Return the conditions under which an image may be asked about by the next ranking."""
+    skipped = exists().where(Annotation.image_id == Image.id, Annotation.outcome == Outcome.SKIP, *standing())
+    held = exists().where(Query.image_id == Image.id, Lease.query_id == Query.id, ~Lease.is_check)
+    return (
+        Image.project_id == project_id,
+        ~Image.has_human_label,
+        Image.gold_class_id.is_(None),
+        Image.unusable_at.is_(None),
+        ~held,
+        ~(_is_asked() & skipped),
+        ~awaits_review(),
+    )
 
 
 def _drawn(session: Session, project_id: int) -> frozenset[int]:

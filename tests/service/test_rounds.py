@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from app.database import Database
 from app.errors import Conflict
 from app.records import (
     Image,
+    Lease,
     Outcome,
     Project,
     ProjectState,
@@ -22,7 +24,7 @@ from app.records import (
     RoundState,
     Split,
 )
-from app.services import claiming, labeling, leases, projects, rounds, snapshots
+from app.services import claiming, labeling, leases, members, projects, rounds, snapshots
 from app.services.claiming import Ask
 from app.services.labeling import Answer
 from app.services.locks import lock_project
@@ -150,6 +152,52 @@ def test_a_superseded_query_whose_lease_runs_out_is_not_asked_again(database: Da
         session.expire_all()
         assert session.get_one(Query, held.query_id).closed_at is not None
         assert [ask.image_id for ask in claim(session, project, user, 5)] == [project_images(session, project)[5].id]
+
+
+@pytest.mark.parametrize("how", ["given back", "run out", "signed out"])
+def test_what_was_held_while_a_round_had_no_room_left_is_asked_when_it_comes_back(database: Database, how: str) -> None:
+    with database.transaction() as session:
+        project = make_project(session, images=10, budget=5)
+        make_round(session, project, queries=2, reserve=3)
+        user = make_user(session).id
+        answer_all(session, project, user, claim(session, project, user, 2))
+        assert len(claim(session, project, user, 5)) == 3, "the reserve, while a round is open"
+        begun = begin(session, project)
+        assert finish(session, project, begun, batch_size=4)
+        assert queries(session, begun) == [], "what is held may be all that the budget has left"
+        assert not rounds.is_open(session, project.id)
+        match how:
+            case "given back":
+                leases.release(session, project.id, user)
+            case "run out":
+                session.execute(update(Lease).values(expires_at=func.now() - timedelta(seconds=1)))
+                leases.return_expired(session, project.id)
+            case "signed out":
+                members.return_all(session, user)
+        session.expire_all()
+        again = rounds.latest_round(session, project.id)
+        assert again is not None
+        assert (again.state, again.reason) == (RoundState.REQUESTED, RoundReason.MORE_TO_ASK)
+        assert finish(session, project, begin(session, project), batch_size=4)
+        asked = claim(session, project, user, 5)
+        assert len(asked) == 3
+        answer_all(session, project, user, asked)
+        assert project.is_spent and rounds.latest_round(session, project.id) != again
+
+
+def test_what_is_given_back_when_nothing_is_left_to_ask_starts_no_round(database: Database) -> None:
+    with database.transaction() as session:
+        project = make_project(session, images=2, budget=5)
+        make_round(session, project, queries=2)
+        users = [make_user(session).id, make_user(session).id]
+        for user in users:
+            answer_all(session, project, user, claim(session, project, user, 1))
+        begun = begin(session, project)
+        assert finish(session, project, begun, batch_size=4)
+        for user in users:
+            leases.release(session, project.id, user)
+        latest = rounds.latest_round(session, project.id)
+        assert latest is not None and (latest.id, latest.state) == (begun.id, RoundState.DONE)
 
 
 def test_what_was_skipped_stays_open_for_others_and_is_not_asked_twice(database: Database) -> None:
