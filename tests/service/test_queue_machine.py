@@ -32,17 +32,19 @@ from app.records import (
     ProjectState,
     Query,
     QuerySource,
+    ReasonsShown,
     RoundState,
     User,
 )
-from app.services import accounts, claiming, labeling, labeling_progress, leases, projects, rounds, snapshots
+from app.services import accounts, claiming, grids, labeling, labeling_progress, leases, projects, rounds, snapshots
+from app.services.grids import Wish
 from app.services.labeling import Answer
 from app.services.labeling_progress import NothingKind
 from app.services.ledger import Entries, Proposal
 from app.services.locks import lock_project
 from app.services.queue import awaits_review, standing
 from app.services.rounds import FittedModel, RankedImage, RoundResult
-from tests.factories import classes_of, make_project, make_round, make_user
+from tests.factories import classes_of, make_clusters, make_project, make_round, make_user
 
 IMAGES = 12
 PEOPLE = 3
@@ -64,7 +66,8 @@ class QueueMachine(RuleBasedStateMachine):
         with self.database.transaction() as session:
             recipe: dict[str, object] = {"pseudo_labeler": "most_confident" if alone else "none"}
             project = make_project(session, IMAGES, overlap=overlap, budget=budget, recipe=recipe)
-            make_round(session, project, queries=queries, reserve=2)
+            make_clusters(session, make_round(session, project, queries=queries, reserve=2), 2)
+            project.reasons_shown = ReasonsShown.ALWAYS  # so that there is a grid whatever the overlap
             self.users = [make_user(session).id for _ in range(PEOPLE)]
             self.classes = [known.id for known in classes_of(session, project)]
             self.project_id = project.id
@@ -95,6 +98,27 @@ class QueueMachine(RuleBasedStateMachine):
             if not asks and not held:
                 nothing = labeling_progress.why_nothing(session, self.project_id, self.users[person])
                 self._check_reason(session, nothing.kind)
+            session.commit()
+
+    @rule(person=people, count=st.integers(1, 4), cluster=st.none() | st.integers(1, 2), back=st.booleans())
+    def take_a_page_of_the_grid(self, person: int, count: int, cluster: int | None, back: bool) -> None:
+        """Take a page of a class or a cluster: never what was answered or is held; what is put back is on no page."""
+        if person in self.disabled:
+            return
+        with self.database.transaction() as session:
+            before, held = self._answered_by(session, person), self._held(session, person)
+            wish = Wish(cluster=cluster, with_clusters=cluster is not None)
+            page = grids.take_page(session, self.project_id, self.users[person], count, LEASE, wish=wish)
+            taken = [ask.query_id for ask in page.asks]
+            assert len(taken) == len(set(taken)) <= count
+            assert not {ask.image_id for ask in page.asks} & before and not set(taken) & set(held)
+            of_page = select(Query.predicted_class_id, Query.cluster).where(Query.id.in_(taken))
+            kinds = {row.cluster if page.cluster else row.predicted_class_id for row in session.execute(of_page)}
+            assert kinds == ({page.cluster or page.class_id} if taken else set())
+            if back:
+                assert grids.put_back(session, self.project_id, self.users[person], taken) == len(taken)
+                assert set(session.execute(of_page)) == ({(None, None)} if taken else set())
+                assert self._held(session, person) == held
             session.commit()
 
     @rule(person=people, act=st.sampled_from(["leave", "give one back", "renew", "run out"]), pick=st.integers(0, 10))
@@ -289,7 +313,16 @@ class QueueMachine(RuleBasedStateMachine):
             id_of = dict(session.execute(select(Image.row, Image.id).where(Image.project_id == self.project_id)).all())
             rows = snapshots.read_snapshot(session, project, self.classes).candidates
             turned = [row for row in rows if row >= shift] + [row for row in rows if row < shift]
-            ranking = [RankedImage(id_of[row], QuerySource.ACQUISITION) for row in turned]
+            ranking = [
+                RankedImage(
+                    id_of[row],
+                    QuerySource.ACQUISITION,
+                    predicted_class_id=self.classes[row % 3],
+                    confidence=0.5,
+                    cluster=row % 2 + 1,
+                )
+                for row in turned
+            ]
             model, proposal = None, Proposal()
             if project.recipe["pseudo_labeler"]["name"] == "most_confident":
                 model = FittedModel("0" * 64, {}, self.classes, None)
