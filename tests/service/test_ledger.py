@@ -336,7 +336,8 @@ def test_the_network_does_not_go_on_alone(database: Database, recipe: dict[str, 
     with database.transaction() as session:
         project = a_project(session, recipe, budget=1)
         project.labels_used = used
-        finish(session, project, begin(session, project), {0: 0})
+        finish(session, project, begin(session, project), {5: 0}, asked=1)
+        assert standing(session, project) == {5: "0"}, "it added a label"
         assert not rounds.is_open(session, project.id)
 
 
