@@ -334,8 +334,12 @@ def test_a_paused_network_goes_on_from_its_own_labels_when_it_is_started_again(d
 @pytest.mark.parametrize(("recipe", "used"), [(GOES_ON, 0), (LABELER, 1)], ids=["labels left", "another rule"])
 def test_the_network_does_not_go_on_alone(database: Database, recipe: dict[str, object], used: int) -> None:
     with database.transaction() as session:
-        project = a_project(session, recipe, budget=1)
+        project = make_project(session, images=10, recipe=recipe, budget=1)
+        make_round(session, project, queries=1)
+        if not used:  # somebody holds what the last label is for, so that the round asks nothing
+            assert len(claiming.claim(session, project.id, make_user(session).id, 1, LEASE)) == 1
         project.labels_used = used
+        rounds.request_by_admin(session, project.id)
         finish(session, project, begin(session, project), {5: 0}, asked=1)
         assert standing(session, project) == {5: "0"}, "it added a label"
         assert not rounds.is_open(session, project.id)
