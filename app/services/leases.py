@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
-from sqlalchemy import func, select, update
+from sqlalchemy import Select, func, select, update
 from sqlalchemy.orm import Session
 
 from app.records import Lease
@@ -23,26 +23,14 @@ def renew(session: Session, project_id: int, user_id: int, query_ids: Sequence[i
 
 def release(session: Session, project_id: int, user_id: int, query_ids: Sequence[int] | None = None) -> int:
     """Give queries back (all of the person's when none are named); return how many were held."""
-    project = lock_project(session, project_id)
     held = select(Lease.id).where(Lease.project_id == project_id, Lease.user_id == user_id)
-    if query_ids is not None:
-        held = held.where(Lease.query_id.in_(query_ids))
-    leases = session.scalars(held.order_by(Lease.id)).all()
-    return_leases(session, project_id, leases)
-    rounds.request_if_due(session, project)  # the latest round may have asked nothing while these were held
-    return len(leases)
+    return _give_back(session, project_id, held if query_ids is None else held.where(Lease.query_id.in_(query_ids)))
 
 
 def return_expired(session: Session, project_id: int) -> int:
     """Give back the queries whose leases have run out by the database's clock; return how many."""
     expired = select(Lease.id).where(Lease.project_id == project_id, Lease.expires_at < func.now())
-    if session.scalar(expired.limit(1)) is None:
-        return 0
-    project = lock_project(session, project_id)
-    leases = session.scalars(expired.order_by(Lease.id)).all()
-    return_leases(session, project_id, leases)
-    rounds.request_if_due(session, project)  # the latest round may have asked nothing while these were held
-    return len(leases)
+    return 0 if session.scalar(expired.limit(1)) is None else _give_back(session, project_id, expired)
 
 
 def return_orphans(
@@ -53,10 +41,13 @@ def return_orphans(
     orphans = select(Lease.id).where(
         Lease.project_id == project_id, Lease.user_id == user_id, Lease.expires_at <= func.now() + left
     )
-    if session.scalar(orphans.limit(1)) is None:
-        return 0
+    return 0 if session.scalar(orphans.limit(1)) is None else _give_back(session, project_id, orphans)
+
+
+def _give_back(session: Session, project_id: int, which: Select[int]) -> int:
+    """Return the leases that there are once it is this transaction's turn."""
     project = lock_project(session, project_id)
-    leases = session.scalars(orphans.order_by(Lease.id)).all()
+    leases = session.scalars(which.order_by(Lease.id)).all()
     return_leases(session, project_id, leases)
     rounds.request_if_due(session, project)  # the latest round may have asked nothing while these were held
     return len(leases)
