@@ -229,7 +229,7 @@ def _take_next(session: Session, project: Project, wish: _Wish, left: _Left) -> 
     if wanted.total:
         if beside := _places(session, project.id, user_id, ranked, reserves=ahead):
             ranked += checks.take(session, project, user_id, wanted, beside=beside, lease_seconds=lease_seconds)
-        left = _what_is_left(session, project, wish)
+        left = _left(session, project, wish)  # queries are held by now, so the project is not locked any more
         ahead = _reserves_ahead(wish, left, room)
         ranked += _take(session, project.id, user_id, room - len(ranked), lease_seconds, reserves=ahead)
     return taken + ranked
@@ -277,6 +277,10 @@ def _take_orphans(session: Session, project_id: int, wish: _Wish) -> list[int]:
 def _what_is_left(session: Session, project: Project, wish: _Wish) -> _Left:
     if project.budget - project.labels_used < NEARLY_SPENT:
         project = lock_project(session, project.id)
+    return _left(session, project, wish)
+
+
+def _left(session: Session, project: Project, wish: _Wish) -> _Left:
     values = {"project": project.id, "person": wish.user_id, "left": wish.orphans_left}
     held, expired, is_open, orphans, reserves_held = session.execute(_held_statement(), values).one()
     labels = max(0, project.budget - project.labels_used - held)

@@ -20,7 +20,6 @@ from app.services import claiming, labeling_progress, leases, projects
 from app.services.claiming import Alike, Ask, takeable
 from app.services.labeling_progress import Nothing, NothingKind
 from app.services.locks import lock_project
-from app.services.queue import return_leases
 
 LEAST_ALIKE = 2  # images that make a page of a cluster
 
@@ -166,7 +165,7 @@ def put_back(session: Session, project_id: int, user_id: int, query_ids: Sequenc
 
     From now on they are asked one by one, of everybody: on a page of that class they would come again and again.
     """
-    lock_project(session, project_id)
+    project = lock_project(session, project_id)
     held = session.execute(
         select(Lease.id, Lease.query_id)
         .where(Lease.project_id == project_id, Lease.user_id == user_id, Lease.query_id.in_(query_ids))
@@ -177,7 +176,7 @@ def put_back(session: Session, project_id: int, user_id: int, query_ids: Sequenc
         .where(Query.id.in_([query_id for _, query_id in held]))
         .values(predicted_class_id=None, confidence=None, cluster=None)
     )
-    return_leases(session, project_id, [lease_id for lease_id, _ in held])
+    leases.give_back(session, project, [lease_id for lease_id, _ in held])
     return len(held)
 
 

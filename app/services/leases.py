@@ -8,7 +8,7 @@ from datetime import timedelta
 from sqlalchemy import Select, func, select, update
 from sqlalchemy.orm import Session
 
-from app.records import Lease
+from app.records import Lease, Project
 from app.services import rounds
 from app.services.locks import lock_project
 from app.services.queue import return_leases
@@ -44,10 +44,18 @@ def return_orphans(
     return 0 if session.scalar(orphans.limit(1)) is None else _give_back(session, project_id, orphans)
 
 
+def give_back(session: Session, project: Project, lease_ids: Sequence[int]) -> None:
+    """End leases of a locked project, let others take their queries, and see whether that makes a round due.
+
+    It does where the latest round asked nothing, because what was held was all that the budget had left.
+    """
+    return_leases(session, project.id, lease_ids)
+    rounds.request_if_due(session, project)
+
+
 def _give_back(session: Session, project_id: int, which: Select[int]) -> int:
-    """Return the leases that there are once it is this transaction's turn."""
+    """Give back the leases that there are once it is this transaction's turn."""
     project = lock_project(session, project_id)
-    leases = session.scalars(which.order_by(Lease.id)).all()
-    return_leases(session, project_id, leases)
-    rounds.request_if_due(session, project)  # the latest round may have asked nothing while these were held
-    return len(leases)
+    lease_ids = session.scalars(which.order_by(Lease.id)).all()
+    give_back(session, project, lease_ids)
+    return len(lease_ids)

@@ -31,9 +31,8 @@ from sqlalchemy.orm import Session
 from app.errors import BadInput, NotAMember, NotFound
 from app.outbox import EventKind, announce
 from app.records import Image, Lease, Membership, Project, Role, Standing, User
-from app.services import rounds
+from app.services.leases import give_back
 from app.services.locks import lock_claims, lock_project
-from app.services.queue import return_leases
 
 LONGEST_GROUP = 80
 MOST_GROUPS = 100
@@ -187,8 +186,7 @@ def return_all(session: Session, user_id: int) -> None:
     for project_id in project_ids:
         project = lock_project(session, project_id)
         own = select(Lease.id).where(Lease.project_id == project_id, Lease.user_id == user_id).order_by(Lease.id)
-        return_leases(session, project_id, session.scalars(own).all())
-        rounds.request_if_due(session, project)  # the latest round may have asked nothing while these were held
+        give_back(session, project, session.scalars(own).all())
         announce(session, project_id, EventKind.PROJECT)
 
 
@@ -267,6 +265,5 @@ def _return_lost(session: Session, project_id: int) -> None:
         .where(Lease.project_id == project_id, is_in().is_not(True))
         .order_by(Lease.id)
     )
-    return_leases(session, project_id, session.scalars(lost).all())
-    rounds.request_if_due(session, session.get_one(Project, project_id))
+    give_back(session, session.get_one(Project, project_id), session.scalars(lost).all())
     announce(session, project_id, EventKind.PROJECT)

@@ -24,7 +24,7 @@ from app.records import (
     RoundState,
     Split,
 )
-from app.services import claiming, labeling, leases, members, projects, rounds, snapshots
+from app.services import claiming, grids, labeling, leases, members, projects, rounds, snapshots
 from app.services.claiming import Ask
 from app.services.labeling import Answer
 from app.services.locks import lock_project
@@ -154,14 +154,15 @@ def test_a_superseded_query_whose_lease_runs_out_is_not_asked_again(database: Da
         assert [ask.image_id for ask in claim(session, project, user, 5)] == [project_images(session, project)[5].id]
 
 
-@pytest.mark.parametrize("how", ["given back", "run out", "signed out"])
+@pytest.mark.parametrize("how", ["given back", "run out", "signed out", "put back"])
 def test_what_was_held_while_a_round_had_no_room_left_is_asked_when_it_comes_back(database: Database, how: str) -> None:
     with database.transaction() as session:
         project = make_project(session, images=10, budget=5)
         make_round(session, project, queries=2, reserve=3)
         user = make_user(session).id
         answer_all(session, project, user, claim(session, project, user, 2))
-        assert len(claim(session, project, user, 5)) == 3, "the reserve, while a round is open"
+        held = claim(session, project, user, 5)
+        assert len(held) == 3, "the reserve, while a round is open"
         begun = begin(session, project)
         assert finish(session, project, begun, batch_size=4)
         assert queries(session, begun) == [], "what is held may be all that the budget has left"
@@ -174,6 +175,8 @@ def test_what_was_held_while_a_round_had_no_room_left_is_asked_when_it_comes_bac
                 leases.return_expired(session, project.id)
             case "signed out":
                 members.return_all(session, user)
+            case "put back":
+                assert grids.put_back(session, project.id, user, [ask.query_id for ask in held]) == 3
         session.expire_all()
         again = rounds.latest_round(session, project.id)
         assert again is not None
