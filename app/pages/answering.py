@@ -62,7 +62,7 @@ class AnswerBody(Body):
     seconds_taken: float | None = Field(None, ge=0, le=LONGEST_LOOK_SECONDS, allow_inf_nan=False)
     reason: UnusableReason | None = None
     saw_prediction: bool = False
-    in_group: bool = False
+    in_cluster: bool = False
     corrects: UUID | None = None
 
 
@@ -225,7 +225,7 @@ def _answer(project_id: int, user_id: int, body: AnswerBody) -> Answer:
         seconds_taken=body.seconds_taken,
         reason=body.reason,
         saw_prediction=body.saw_prediction,
-        in_group=body.in_group,
+        in_cluster=body.in_cluster,
         corrects=body.corrects,
     )
 

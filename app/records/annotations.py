@@ -80,7 +80,7 @@ class Annotation(Base):
     reason: Mapped[UnusableReason | None] = mapped_column(words(UnusableReason))
     seconds_taken: Mapped[float | None]
     saw_prediction: Mapped[bool] = mapped_column(default=False)  # the person was shown what the network believes
-    in_group: Mapped[bool] = mapped_column(default=False, server_default=false())  # on a page of images that look alike
+    in_cluster: Mapped[bool] = mapped_column(default=False, server_default=false())  # among images that look alike
     corrects_id: Mapped[int | None] = mapped_column(ForeignKey("annotations.id"))
     counted: Mapped[bool] = mapped_column(default=True)
     is_check: Mapped[bool] = mapped_column(default=False, server_default=false())

@@ -19,7 +19,7 @@ from app.records import Annotation, Image, Lease, Project, Query
 
 GIVEN = (
     "client_id", "project_id", "query_id", "image_id", "user_id", "outcome", "class_id", "seconds_taken", "reason",
-    "saw_prediction", "in_group", "corrects_id", "counted", "is_check",
+    "saw_prediction", "in_cluster", "corrects_id", "counted", "is_check",
 )  # fmt: skip
 CHANGED: Mapping[type[Base], tuple[str, ...]] = {
     Query: ("open_answers", "closed_at"),

@@ -82,7 +82,7 @@ class Answer:
     Attributes:
         reason: why nobody can label the image, if that is the outcome.
         saw_prediction: the person was shown what the network believes.
-        in_group: the person was shown the image among others that look alike.
+        in_cluster: the person was shown the image among others that look alike.
         corrects: the ``client_id`` of the person's own answer that this one takes the place of.
     """
 
@@ -95,7 +95,7 @@ class Answer:
     seconds_taken: float | None = None
     reason: UnusableReason | None = None
     saw_prediction: bool = False
-    in_group: bool = False
+    in_cluster: bool = False
     corrects: UUID | None = None
 
 

@@ -21,11 +21,11 @@ def upgrade() -> None:
         unique=False,
         postgresql_where="open_answers > 0 AND cluster IS NOT NULL",
     )
-    op.add_column("annotations", sa.Column("in_group", sa.Boolean(), server_default=sa.text("false"), nullable=False))
+    op.add_column("annotations", sa.Column("in_cluster", sa.Boolean(), server_default=sa.text("false"), nullable=False))
 
 
 def downgrade() -> None:
-    op.drop_column("annotations", "in_group")
+    op.drop_column("annotations", "in_cluster")
     op.drop_index("ix_queries_clustered", table_name="queries")
     op.drop_constraint(op.f("ck_queries_clusters_count_from_one"), "queries", type_="check")
     op.drop_column("queries", "cluster")

@@ -263,7 +263,7 @@ export class Grid {
     // each image has its share of the time that the page was looked at, whatever was said about it
     const share = Math.round((pressedAt - this.#paintedAt) / items.length) / 1000;
     const seconds = Math.min(LONGEST_LOOK_SECONDS, share);
-    const shownAs = { saw_prediction: proposed !== null, ...(cluster === null ? {} : { in_group: true }) };
+    const shownAs = { saw_prediction: proposed !== null, ...(cluster === null ? {} : { in_cluster: true }) };
     const answered = [];
     const back = [];
     for (const item of items) {

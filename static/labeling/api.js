@@ -167,8 +167,8 @@ export class Api {
 }
 
 /** @param {import("./outbox.js").Entry} entry what the server is told of an answer */
-function bodyOf({ client_id, query_id, outcome, class_id, reason, seconds_taken, saw_prediction, in_group, corrects }) {
-  return { client_id, query_id, outcome, class_id, reason, seconds_taken, saw_prediction, in_group, corrects };
+function bodyOf({ client_id, query_id, outcome, class_id, reason, seconds_taken, saw_prediction, in_cluster, corrects }) {
+  return { client_id, query_id, outcome, class_id, reason, seconds_taken, saw_prediction, in_cluster, corrects };
 }
 
 async function reach(address, options) {

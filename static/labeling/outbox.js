@@ -17,8 +17,8 @@ const LONGEST_WAIT_MS = 10_000;
  * @typedef {{kind: "answer"|"undo"|"put_back", client_id: string|null, query_id: number|null, outcome?: string,
  *   class_id?: number|null, reason?: string|null, seconds_taken?: number, saw_prediction?: boolean, reserve?: boolean,
  *   name?: string, query?: import("./api.js").Query, corrects?: string, was?: string,
- *   query_ids?: number[], in_group?: true}} Entry
- *   `in_group` is there only for answers of a page of a cluster, since the server of the release before knows none;
+ *   query_ids?: number[], in_cluster?: true}} Entry
+ *   `in_cluster` is there only for answers of a page of a cluster, since the server of the release before knows none;
  *   `corrects` is the client id of the answer that this one takes the place of, `was` that one's outcome
  * @typedef {{delivered: (entry: Entry, reply: any) => void, refused: (entry: Entry, failure: Failure) => void,
  *   changed: () => void}} Listener

@@ -681,7 +681,7 @@ def test_before_the_first_network_a_page_of_images_that_look_alike_is_named_with
     ids = scene.class_ids
     of_one = [image for place, image in enumerate(seen) if place not in (1, 2, 3)]
     assert scene.stored() == dict.fromkeys(of_one, ids["1"]) | {seen[2]: ids["0"], seen[3]: None}
-    assert all(known.in_group and not known.saw_prediction for known in scene.annotations()), "there was no guess"
+    assert all(known.in_cluster and not known.saw_prediction for known in scene.annotations()), "there was no guess"
     page.keyboard.press("0")
     page.keyboard.press("Enter")
     assert stored(scene, 23) == scene.stored() | dict.fromkeys(second, ids["0"])
@@ -713,7 +713,7 @@ def test_a_group_comes_with_what_the_network_believes_of_most_of_it_and_may_be_n
     page.locator(".tile").first.focus()
     page.keyboard.press("Enter")
     assert stored(scene, 20) == dict.fromkeys(seen, scene.class_ids["1"])
-    assert all(known.in_group and known.saw_prediction for known in scene.annotations()), "the guess was shown"
+    assert all(known.in_cluster and known.saw_prediction for known in scene.annotations()), "the guess was shown"
     later = look(page, seen)
     assert later == scene.of_cluster(1), "the next group, since the person chose groups"
     page.keyboard.press("z")
@@ -722,7 +722,7 @@ def test_a_group_comes_with_what_the_network_believes_of_most_of_it_and_may_be_n
     until(lambda: scene.answers() == [], 20, "all of them are taken back")
     page.keyboard.press("Enter")
     assert stored(scene, 20) == dict.fromkeys(seen, scene.class_ids["1"])
-    assert all(known.in_group for known in scene.annotations())
+    assert all(known.in_cluster for known in scene.annotations())
 
 
 def test_answers_of_a_page_of_a_class_are_in_no_group(grid_stage: GridStage, open_page: Open) -> None:
@@ -730,7 +730,7 @@ def test_answers_of_a_page_of_a_class_are_in_no_group(grid_stage: GridStage, ope
     page = open_page(scene)
     confirm(page)
     scene.saved(10)
-    assert all(known.saw_prediction and not known.in_group for known in scene.annotations())
+    assert all(known.saw_prediction and not known.in_cluster for known in scene.annotations())
     expect(page.locator("[data-action=name]")).to_be_hidden()
 
 

@@ -236,10 +236,10 @@ def test_a_page_of_a_cluster_comes_where_the_script_can_show_it_and_says_what_el
 
 def test_the_history_says_that_an_answer_was_given_among_images_that_look_alike(grid: GridPerson) -> None:
     first, second = taken(grid, 2)
-    grid.post("answers/batch", answers=answers_of(grid, [first], in_group=True, saw_prediction=False))
+    grid.post("answers/batch", answers=answers_of(grid, [first], in_cluster=True, saw_prediction=False))
     grid.post("answers/batch", answers=answers_of(grid, [second]))
     with grid.web.database.transaction() as session:
-        known = select(Annotation.query_id, Annotation.in_group, Annotation.saw_prediction)
+        known = select(Annotation.query_id, Annotation.in_cluster, Annotation.saw_prediction)
         kept = session.execute(known.where(Annotation.project_id == grid.project_id).order_by(Annotation.id)).all()
     assert kept == [(first, True, False), (second, False, True)]
     history = grid.client.get(f"/projects/{grid.project_id}/rounds/0").text

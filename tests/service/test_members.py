@@ -102,22 +102,22 @@ def test_a_group_is_let_in_at_once_and_newcomers_to_it_follow(database: Database
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     open_to_all=st.booleans(),
-    in_group=st.booleans(),
+    in_cluster=st.booleans(),
     standing=st.sampled_from([None, *Standing]),
     role=st.sampled_from([Role.ADMIN, Role.ANNOTATOR]),
 )
 def test_a_word_about_the_person_comes_before_the_switch_and_the_groups(
-    database: Database, open_to_all: bool, in_group: bool, standing: Standing | None, role: Role
+    database: Database, open_to_all: bool, in_cluster: bool, standing: Standing | None, role: Role
 ) -> None:
     with database.transaction() as session:
         project, user = closed_project(session, 1), make_user(session, role=role)
         project.open_to_all = open_to_all
-        project.member_groups = ["others", "experts"] if in_group else ["others"]
+        project.member_groups = ["others", "experts"] if in_cluster else ["others"]
         user.group_name = "experts"
         if standing is not None:
             session.add(Membership(project_id=project.id, user_id=user.id, standing=standing))
         session.flush()
-        by_rule = open_to_all or in_group
+        by_rule = open_to_all or in_cluster
         expected = {Standing.MEMBER: True, Standing.REMOVED: False}.get(standing, by_rule) if standing else by_rule
         assert enters(session, project, user) == (role is Role.ADMIN or expected)
 

@@ -69,7 +69,7 @@ class Given:
     by_simulation: bool
     seconds_taken: float | None
     saw_prediction: bool
-    in_group: bool
+    in_cluster: bool
 
 
 @dataclass(frozen=True)
@@ -231,7 +231,7 @@ def _answers(session: Session, query_ids: Sequence[int], names: Mapping[int, str
             Annotation.reason,
             Annotation.seconds_taken,
             Annotation.saw_prediction,
-            Annotation.in_group,
+            Annotation.in_cluster,
             User.name,
             User.role,
         )
@@ -240,10 +240,10 @@ def _answers(session: Session, query_ids: Sequence[int], names: Mapping[int, str
         .order_by(Annotation.id)
     )
     answers: dict[int, list[Given]] = defaultdict(list)
-    for query_id, outcome, class_id, reason, seconds_taken, saw, in_group, person, role in rows:
+    for query_id, outcome, class_id, reason, seconds_taken, saw, in_cluster, person, role in rows:
         name = None if class_id is None else names.get(class_id, str(class_id))
         by_oracle = role is Role.ORACLE
-        answers[query_id].append(Given(outcome, name, reason, person, by_oracle, seconds_taken, saw, in_group))
+        answers[query_id].append(Given(outcome, name, reason, person, by_oracle, seconds_taken, saw, in_cluster))
     return {query_id: tuple(given) for query_id, given in answers.items()}
 
 
