@@ -88,12 +88,22 @@ PSEUDO_LABELERS = Group(
                 one_of(
                     "own_epochs", ("even", "odd"), "Epochs in which condition 2 turns to a network's own sure labels."
                 ),
+                one_of(
+                    "labelled",
+                    ("own", "both"),
+                    "Labels that a network goes on with meanwhile: its own half, which keeps the two apart, or all.",
+                ),
                 number(
                     "confidence", 0.95, 0.0, 1.0, "Probability of the likeliest class from which a network is sure."
                 ),
                 integer("epochs", 20, 1, 1000, "Epochs in which they teach, after the epochs of the fitting."),
                 number(
                     "learning_rate", 0.0002, 1e-6, 1.0, "Adam's step size meanwhile; larger ones can ruin the pair."
+                ),
+                one_of(
+                    "augment",
+                    ("as_fitted", "on", "off"),
+                    "Whether images are changed meanwhile: as the fitting changes them, or always, or never.",
                 ),
                 number(
                     "average",

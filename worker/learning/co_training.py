@@ -169,7 +169,7 @@ def co_train(
         the last epoch.
     References: source C; Tarvainen and Valpola 2017 (averaged weights as the teacher).
     """
-    fitting = Pick(fitting.name, {**fitting.parameters, "learning_rate": pick.number("learning_rate")})
+    fitting = _meanwhile(fitting, pick)
     optimizers = tuple(make_optimizer(pupil.network, fitting) for pupil in pupils)
     averages = tuple(Averaged(pupil.network, pick.number("average")) for pupil in pupils)
     networks = (averages[0].network, averages[1].network)
@@ -220,6 +220,13 @@ def take_sure(
         for is_taught in (teachers_N == 0, teachers_N == 1)
     )
     return first, second
+
+
+def _meanwhile(fitting: Pick, pick: Pick) -> Pick:
+    """Return the fitting with what the pseudo-labeler says in its place: the step size, and whether images change."""
+    augment = {"on": True, "off": False}.get(pick.text("augment"), fitting.switch("augment"))
+    rate = pick.number("learning_rate")
+    return Pick(fitting.name, {**fitting.parameters, "learning_rate": rate, "augment": augment})
 
 
 def _what_to_learn(

@@ -216,11 +216,16 @@ class _Round:
     ) -> Taken:
         """Let a pair that was fitted teach each other; what fitting kept aside stays aside."""
         pick, fitting = self.recipe.pseudo_labeler, self.recipe.fitting
-        pupils, told = list[Pupil](), list[Mapping[str, Any]]()
-        for member, (network, data) in enumerate(zip(networks, lessons, strict=True)):
+        along, told = list[TrainingSet](), list[Mapping[str, Any]]()
+        for member, data in enumerate(lessons):
             shown, _ = split(data, fitting.number("validation_share"), self._seeded_member("fitting", member))
-            own = data.at(shown.to(self.device))
-            pupils.append(Pupil(network, own, self._seeded_member("co-training", member)))
+            along.append(data.at(shown.to(self.device)))
+        if pick.text("labelled") == "both":
+            along = [along[0].beside(along[1])] * 2
+        pupils = [
+            Pupil(network, data, self._seeded_member("co-training", member))
+            for member, (network, data) in enumerate(zip(networks, along, strict=True))
+        ]
 
         def on_epoch(epoch: PairEpoch) -> None:
             told.append(epoch.as_json())

@@ -242,6 +242,19 @@ def test_it_is_the_averaged_pair_that_teaches():
     assert any(map(len, taught[-1]))
 
 
+@pytest.mark.parametrize("fitted", [True, False])
+def test_images_are_changed_as_in_the_fitting_unless_it_is_said_otherwise(fitted):
+    def trained(augment, fitting):
+        pupils = make_pupils()
+        train_pair(make_pick(condition=0, epochs=1, augment=augment), make_fitting(augment=fitting), pupils)
+        return weights_of(pupils)
+
+    changed, unchanged = trained("as_fitted", True), trained("as_fitted", False)
+    assert not torch.equal(changed, unchanged)
+    assert torch.equal(trained("on", fitted), changed)
+    assert torch.equal(trained("off", fitted), unchanged)
+
+
 def test_an_image_is_never_taught_by_both():
     for epoch in train_pair(make_pick(confidence=0.45)):
         assert not set(epoch.taken[0].rows) & set(epoch.taken[1].rows)

@@ -1,5 +1,6 @@
 """Rounds with co-training: what the pair is fitted to, what it leaves behind, and that it does no harm."""
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -47,6 +48,30 @@ def test_without_teaching_the_pair_is_two_networks_fitted_to_disjoint_halves_tha
         sides.append(changed.index(True))
     for label in range(3):
         assert abs(np.bincount(np.array(sides)[snapshot.labels == label], minlength=2) @ [1, -1]) <= 1
+
+
+def test_with_the_labels_of_both_each_image_changes_either_network():
+    snapshot, recipe = make_snapshot(), make_pair_recipe(condition=0, labelled="both")
+    before = Weights.from_bytes(run(recipe, snapshot).weights).members
+    for place in (0, 3):
+        images = snapshot.images_NHWC.copy()
+        images[snapshot.labelled_rows[place]] ^= 255
+        after = Weights.from_bytes(run(recipe, replace(snapshot, images_NHWC=images)).weights).members
+        assert not any(states_equal(one, other) for one, other in zip(before, after, strict=True))
+
+
+def test_before_the_pair_teaches_its_networks_have_seen_their_own_labels_alone():
+    starts = []
+    for labelled in ("own", "both"):
+        states = []
+        run(
+            make_pair_recipe(condition=0, labelled=labelled, epochs=1),
+            on_pair=lambda epoch, kept=states: kept.append(copy.deepcopy(epoch.networks[0].state_dict())),
+        )
+        starts.append(states)
+    (own_start, own_end), (both_start, both_end) = starts
+    assert states_equal(own_start, both_start)
+    assert not states_equal(own_end, both_end)
 
 
 def test_what_was_taken_last_is_kept_but_for_what_people_are_asked_about():

@@ -251,6 +251,16 @@ def test_every_fitting_takes_labels_of_models_along(name):
     assert report.as_json()["pseudo_count"] == 30
 
 
+def test_sets_of_people_stand_beside_each_other_in_order_and_others_do_not():
+    data, others = make_training_set(3), make_training_set(2, seed=5)
+    both = data.beside(others)
+    assert torch.equal(both.labels_N, torch.cat([data.labels_N, others.labels_N]))
+    assert torch.equal(both.images_NHWC[3:], others.images_NHWC)
+    assert both.by_people() is None
+    with pytest.raises(ValueError, match="beside"):
+        data.beside(data.joined(others, 1))
+
+
 def test_joined_sets_keep_order_and_weights():
     data, others = make_training_set(3), make_training_set(2, seed=5)
     plain, light = data.joined(others, 1), data.joined(others, 0.25)

@@ -72,6 +72,13 @@ class TrainingSet:
         """Return the positions of the images that people labelled, on the CPU, ascending; None if that is all."""
         return None if self.is_pseudo_N is None else (~self.is_pseudo_N).nonzero().squeeze(1).cpu()
 
+    def beside(self, others: TrainingSet) -> TrainingSet:
+        """Return these images, then others; people labelled all of them, and each counts as much as any."""
+        if any(part.weights_N is not None or part.is_pseudo_N is not None for part in (self, others)):
+            raise ValueError("images that are weighed, or that models labelled, cannot stand beside others")
+        images_NHWC = torch.cat([self.images_NHWC, others.images_NHWC])
+        return TrainingSet(images_NHWC, torch.cat([self.labels_N, others.labels_N]), unlabelled=self.unlabelled)
+
     def joined(self, pseudo: TrainingSet, weight: float) -> TrainingSet:
         """Return these images, then others that models labelled, each of which counts ``weight`` times as much."""
         is_pseudo_N = torch.arange(len(self) + len(pseudo), device=self.labels_N.device) >= len(self)
