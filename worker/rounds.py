@@ -298,9 +298,16 @@ def _source(work: _Work, ranking: Ranking, rank: int) -> QuerySource:
     return QuerySource.RANDOM if ranking.is_random[rank] else QuerySource.ACQUISITION
 
 
+def _chosen_by(ranking: Ranking, rank: int) -> str:
+    """Return what chose a row: a uniform draw, being typical of a cluster, or an acquisition (``clusters`` if cold)."""
+    if ranking.is_random[rank]:
+        return "random"
+    return "typical" if ranking.is_typical[rank] else ranking.acquisition
+
+
 def _parts(ranking: Ranking, rank: int, class_ids: list[int]) -> dict[str, Any]:
     """Return what is kept about one query for ever: why it was asked, and the two likeliest classes."""
-    parts: dict[str, Any] = {"acquisition": "random" if ranking.is_random[rank] else ranking.acquisition}
+    parts: dict[str, Any] = {"acquisition": _chosen_by(ranking, rank)}
     parts |= {name: float(values[rank]) for name, values in ranking.parts.items()}
     if ranking.top_classes is not None and ranking.top_probs is not None:
         top = zip(ranking.top_classes[rank], ranking.top_probs[rank], strict=True)

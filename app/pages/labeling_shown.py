@@ -114,6 +114,8 @@ def why_asked(because: AskedBecause, t: Texts) -> tuple[str, list[tuple[str, str
     match because.source:
         case QuerySource.SEED:
             how = t("labeling.why.seed") if not because.acquisition else t("labeling.why.cold", acquisition=acquisition)
+        case QuerySource.ACQUISITION if because.acquisition == "typical":
+            how = t("labeling.why.typical")
         case QuerySource.ACQUISITION:
             how = t("labeling.why.acquisition", acquisition=acquisition)
         case source:

@@ -99,6 +99,9 @@ class Recipe:
                     f"{pick.name} compares {least} or more posterior samples and {self.posterior.name} has {samples}"
                 )
                 raise RecipeError(group.name, reason, f"use another {group.name}, or as posterior: {_sampling()}")
+        if (self.acquisition.name, self.selection.name) == ("random", "hedge"):
+            reason = "hedge chooses by looks and by clusters, so random queries would not be drawn uniformly"
+            raise RecipeError("selection", reason, "use selection = top_k, or another acquisition")
         given = self.pseudo_labeler.parameters
         is_baseline = (self.acquisition.name, self.selection.name) == ("random", "top_k")
         draws = self.cold_start == "random" or self.random_share > 0 or is_baseline
@@ -124,6 +127,9 @@ def posterior_samples(posterior: Pick) -> int:
 def parse_recipe(given: Mapping[str, Any] | None = None) -> Recipe:
     """Read a recipe; whatever is not given takes the catalogue's default.
 
+    An acquisition that is named without a selection is followed as it is, by ``top_k``: who names random queries gets
+    random queries.
+
     Args:
         given: group names mapped to a name or to ``{"name": ..., parameter: value}``, and sizes mapped to numbers.
     Raises:
@@ -135,6 +141,8 @@ def parse_recipe(given: Mapping[str, Any] | None = None) -> Recipe:
     for name in given:
         if name not in known:
             raise RecipeError(name, "a recipe has no such part", f"use any of: {listed(known)}")
+    if given.get(ACQUISITIONS.name) is not None and given.get(SELECTIONS.name) is None:
+        given = {**given, SELECTIONS.name: "top_k"}
     parts: dict[str, Any] = {group.name: parse_pick(group, given.get(group.name)) for group in GROUPS}
     for size in SIZES:
         parts[size.name] = size.parse(given.get(size.name, size.default), size.name)

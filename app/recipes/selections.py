@@ -9,6 +9,28 @@ SELECTIONS = Group(
     "Batch selection",
     (
         Choice(
+            "hedge",
+            "Highest scores, and looks without a label",
+            "Part of the batch as cluster_margin, part the most typical images of clusters without a label, by edges "
+            "and pixels; the fewer labels, the more by looks.",
+            "Ours; typiclust beside cluster_margin (Doucet et al. 2024 change from the one to the other)",
+            "The default: with few labels scores mean little, and a network can be sure of a mistake and never ask.",
+            (
+                number(
+                    "share", 0.0, 0.0, 1.0, "Part of the batch that looks choose in the end, whatever the network says."
+                ),
+                number(
+                    "looks_until",
+                    10.0,
+                    0.0,
+                    1000.0,
+                    "Labels for each class until which looks choose more: all at first, evenly falling to the share.",
+                ),
+                number("widen", 10.0, 1.0, 1000.0, "Images clustered by score, as a multiple of their part."),
+                integer("most_images", 20_000, 100, 1_000_000, "Most open images clustered by looks; of more, a part."),
+            ),
+        ),
+        Choice(
             "top_k",
             "Highest scores",
             "Takes the images with the highest scores.",
@@ -53,19 +75,6 @@ SELECTIONS = Group(
             "Zhdanov 2019; Citovsky et al. 2021; batch mode of source D",
             "Batches that should follow the score without asking the same thing twice.",
             (number("widen", 10.0, 1.0, 1000.0, "Images clustered, as a multiple of the batch."),),
-        ),
-        Choice(
-            "hedge",
-            "Highest scores, and looks without a label",
-            "Part of the batch as cluster_margin, part the most typical images of clusters without a label, by edges "
-            "and pixels.",
-            "Ours; typiclust beside cluster_margin",
-            "Few labels, above all when learning from the pool: a network can be sure of a mistake and never ask.",
-            (
-                number("share", 0.5, 0.0, 1.0, "Part of the batch that is chosen by looks, whatever the network says."),
-                number("widen", 10.0, 1.0, 1000.0, "Images clustered by score, as a multiple of their part."),
-                integer("most_images", 20_000, 100, 1_000_000, "Most open images clustered by looks; of more, a part."),
-            ),
         ),
         Choice(
             "batch_bald",

@@ -204,6 +204,16 @@ def test_the_card_says_how_an_image_came_to_be_asked(labeling: Labeling, source:
     assert sentence in words(labeling.get(f"queries/{labeling.query_id}/why")[1])
 
 
+def test_the_card_of_a_typical_image_does_not_say_that_its_score_chose_it(labeling: Labeling) -> None:
+    explain(labeling)
+    with labeling.web.database.transaction() as session:
+        query = session.get_one(Query, labeling.query_id)
+        query.parts = {**query.parts, "acquisition": "typical"}
+        session.commit()
+    said = words(labeling.get(f"queries/{labeling.query_id}/why")[1])
+    assert "most typical of a group of alike images" in said and "The strategy chose it" not in said
+
+
 def test_reasons_are_told_in_the_language_of_the_page(labeling: Labeling) -> None:
     explain(labeling)
     _, page = labeling.get(f"queries/{labeling.query_id}/why", **{"Accept-Language": "de"})

@@ -58,15 +58,20 @@ def picks_of(group: Group) -> st.SearchStrategy[dict[str, Any]]:
     return st.sampled_from(group.choices).flatmap(filled)
 
 
-def is_baseline(parts: dict[str, Any]) -> bool:
-    picks = [parts.get(group.name, {"name": group.choices[0].name})["name"] for group in (ACQUISITIONS, SELECTIONS)]
-    return picks == ["random", "top_k"]
+def asking(parts: dict[str, Any]) -> tuple[str, str]:
+    """The names of acquisition and selection, those that are not given too."""
+    named = [parts[group.name]["name"] if group.name in parts else None for group in (ACQUISITIONS, SELECTIONS)]
+    acquisition, selection = named
+    return acquisition or "margin", selection or ("hedge" if acquisition is None else "top_k")
 
 
 def work_together(parts: dict[str, Any]) -> bool:
     """Whether the posterior has the samples that the others compare, and a precision the labels to be measured on."""
     labeler = parts.get("pseudo_labeler", {})
-    draws = parts.get("cold_start") != "clusters" or parts.get("random_share", 0.1) > 0 or is_baseline(parts)
+    is_baseline = asking(parts) == ("random", "top_k")
+    draws = parts.get("cold_start") != "clusters" or parts.get("random_share", 0.1) > 0 or is_baseline
+    if asking(parts) == ("random", "hedge"):
+        return False
     if labeler.get("way") == "precision" and not (labeler.get("held_out", 0.2) and draws):
         return False
     posterior = parts.get("posterior", {"name": POSTERIORS.choices[0].name})
@@ -97,6 +102,19 @@ recipes = (
     .map(paired)
     .filter(work_together)
 )
+
+
+def test_an_acquisition_named_alone_is_followed_as_it_is() -> None:
+    assert parse_recipe().selection.name == "hedge"
+    assert parse_recipe({"batch_size": 5}).selection.name == "hedge"
+    assert parse_recipe({"acquisition": "margin"}).selection.name == "top_k"
+    assert parse_recipe({"acquisition": "random"}).selection.name == "top_k"
+    assert parse_recipe({"acquisition": "margin", "selection": "hedge"}).selection.name == "hedge"
+
+
+def test_random_queries_cannot_be_hedged() -> None:
+    with pytest.raises(RecipeError, match="top_k"):
+        parse_recipe({"acquisition": "random", "selection": "hedge"})
 
 
 @given(recipes)

@@ -89,7 +89,7 @@ def a_person(database: Database) -> int:
 
 
 def test_digits_are_imported_labelled_and_learned(sending: Database, worker: Worker, settings: Settings) -> None:
-    watch = make_digits(sending, seed_set=20, batch_size=10)
+    watch = make_digits(sending, seed_set=20, batch_size=10, acquisition="margin")
     until(lambda: watch.done(0), SECONDS, "the seed set is chosen")
     with sending.transaction() as session:
         splits = session.execute(

@@ -337,7 +337,7 @@ class _Round:
             self.recipe,
             self.inputs,
             self.snapshot.candidate_rows,
-            Known(posterior, self.device, pool, self.snapshot.labelled_rows),
+            Known(posterior, self.device, pool, self.snapshot.labelled_rows, self.snapshot.class_count),
             count=count,
             round_number=self.number,
             neighbours=neighbours,

@@ -35,7 +35,8 @@ class Ranking:
     """The K rows to ask about, best first, and why.
 
     ``propensities`` [K] is the probability that a row was drawn at its rank, given those drawn before it; None when
-    nothing was drawn. ``is_random`` [K] is true for a row that was drawn uniformly, not chosen by the strategy.
+    nothing was drawn. ``is_random`` [K] is true for a row that was drawn uniformly, not chosen by the strategy, and
+    ``is_typical`` [K] for one that a network's ranking has as typical of a cluster, whatever its score.
     ``top_classes`` and ``top_probs`` [K, 2], the likeliest class first, are None on a cold start. ``parts`` are the
     acquisition's named numbers [K]. ``neighbours`` and ``clusters`` [K] are there if they were asked for: images that
     look alike have the same number, from 1, and 0 are those that were drawn uniformly.
@@ -46,6 +47,7 @@ class Ranking:
     acquisition: str
     propensities: np.ndarray | None
     is_random: np.ndarray
+    is_typical: np.ndarray
     top_classes: np.ndarray | None = None
     top_probs: np.ndarray | None = None
     parts: Mapping[str, np.ndarray] = field(default_factory=dict)
@@ -55,12 +57,13 @@ class Ranking:
 
 @dataclass(frozen=True)
 class Known:
-    """What a fitted network says: its posterior, where it computes, the scores of all candidates, the labelled rows."""
+    """What a fitted network says: its posterior, where it computes, all candidates' scores; and what is labelled."""
 
     posterior: Posterior
     device: torch.device
     pool: PoolScores
     labelled_rows: Rows
+    class_count: int
 
 
 def rank_by_scores(
@@ -94,9 +97,15 @@ def rank_by_scores(
     look = _Look(images_NHWC, candidates, known)
     generator = seeded(recipe.seed, round_number, "selecting")
 
+    is_typical_N = torch.zeros(total, dtype=torch.bool)
+    seen = dict[bytes, Tensor]()  # near duplicates are left out in further passes, which look at the same images
+
     def looks_at(positions: Tensor) -> Tensor:
-        rows = np.concatenate([candidates[positions.numpy()], known.labelled_rows])
-        return looks(images_NHWC, rows, seeded(recipe.seed, round_number, "looking"))
+        key = positions.numpy().tobytes()
+        if key not in seen:
+            rows = np.concatenate([candidates[positions.numpy()], known.labelled_rows])
+            seen[key] = looks(images_NHWC, rows, seeded(recipe.seed, round_number, "looking"))
+        return seen[key]
 
     def scored(pending_N: Tensor, wanted: int) -> Scored:
         return Scored(
@@ -111,6 +120,8 @@ def rank_by_scores(
             read_log_probs=look.log_probs_at if selection.needs_samples else None,
             read_looks=looks_at if selection.needs_looks else None,
             batch_size=recipe.batch_size,
+            labels_per_class=len(known.labelled_rows) / known.class_count,
+            note_typical=lambda positions: is_typical_N.__setitem__(positions, True),
         )
 
     mixing = Mixing(
@@ -147,6 +158,7 @@ def rank_by_scores(
         acquisition=name,
         propensities=_array(drawn),
         is_random=drawn.is_random_K.numpy(),
+        is_typical=(is_typical_N[drawn.positions_K] & ~drawn.is_random_K).numpy(),
         top_classes=reasons.top_classes_K2.numpy(),
         top_probs=reasons.top_probs_K2.numpy(),
         parts={name: values_K.numpy() for name, values_K in reasons.parts.items()},
@@ -194,6 +206,7 @@ def rank_cold(
         acquisition="random" if is_uniform else "clusters",
         propensities=_array(drawn),
         is_random=drawn.is_random_K.numpy(),
+        is_typical=np.zeros(len(positions), np.bool_),
         clusters=_clusters(recipe, round_number, seen_KD, drawn, clusters),
     )
     return ranking, scores

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from app.errors import BadInput, NotFound
+from app.recipes import parse_recipe
 from tests.unit.benchmark.factories import make_experiment, make_table
 from worker.benchmark.experiment import Experiment, Scale, known_experiments, load_experiment, merged, parse_experiment
 
@@ -159,3 +160,11 @@ def test_the_example_in_the_docs_is_an_experiment(tmp_path: Path) -> None:
     [example] = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
     (tmp_path / "mine.toml").write_text(example)
     assert [arm.name for arm in load_experiment(str(tmp_path / "mine.toml"), Scale.QUICK).arms] == ["random", "margin"]
+
+
+@pytest.mark.parametrize("name", ["imbalanced-mnist", "noisy-oracle-mnist"])
+def test_an_arm_called_default_asks_as_people_are_asked(name: str) -> None:
+    experiment = load_experiment(name, Scale.QUICK)
+    recipe, given = experiment.recipe_of(experiment.arm("default"), 0), parse_recipe()
+    asks = ("posterior", "acquisition", "selection", "random_share", "duplicate_similarity", "batch_size")
+    assert [getattr(recipe, part) for part in asks] == [getattr(given, part) for part in asks]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from app.recipes import SELECTIONS as CHOICES
 from app.recipes import parse_pick
 from tests.unit.learning.test_selections import make_scores, select
-from worker.learning.selections.hedge import alternate, part_of
+from worker.learning.selections.hedge import alternate, part_of, share_by_looks
 
 
 def seeded(seed=0):
@@ -50,11 +50,45 @@ def test_alternating_keeps_both_orders_and_spreads_the_shorter(longer, shorter):
         assert abs(sum(one >= 100 for one in merged[:length]) - expected) <= 1
 
 
+@given(st.floats(0, 100), st.floats(0, 1), st.floats(0.1, 100))
+def test_looks_choose_all_at_first_and_evenly_less_until_their_share(labels, share, until):
+    assert share_by_looks(0, share, until) == 1
+    assert share_by_looks(until, share, until) == pytest.approx(share)
+    assert share_by_looks(until + labels, share, until) == pytest.approx(share)
+    assert share_by_looks(until / 4, share, until) == pytest.approx(1 - (1 - share) / 4)
+
+
+def test_without_a_bound_the_share_is_the_same_from_the_first_label_on():
+    assert share_by_looks(0, 0.3, 0) == pytest.approx(0.3)
+    assert share_by_looks(50, 0.3, 0) == pytest.approx(0.3)
+
+
+def test_the_more_labels_there_are_the_more_is_asked_by_score():
+    looks = heaps([60, *[8] * 6], width=7)
+    scores = torch.cat([1 + make_scores(60), torch.zeros(48)])  # the highest are all in the first heap
+
+    def outside_of_it(labels_per_class):
+        found = select(
+            "hedge",
+            scores,
+            7,
+            parameters=parameters(share=0.0, looks_until=10.0, widen=5.0),
+            read_looks=lambda positions: looks[positions],
+            batch_size=7,
+            labels_per_class=labels_per_class,
+        )
+        return sum(row >= 60 for row in found)
+
+    assert outside_of_it(0.0) == 6
+    assert 0 < outside_of_it(5.0) < 6
+    assert outside_of_it(10.0) == outside_of_it(70.0) == 0
+
+
 def test_a_group_that_the_network_is_sure_of_is_asked_about_all_the_same():
     looks = heaps([30, 30, 30])
     scores = torch.cat([0.1 + make_scores(60), torch.zeros(30)])  # of the third group it is sure, and has no label
     given = {
-        "parameters": parameters(share=0.5),
+        "parameters": parameters(share=0.5, looks_until=0.0),
         "read_looks": lambda positions: torch.cat([looks[positions], looks[[0, 35]]]),
         "batch_size": 4,
     }
@@ -66,7 +100,7 @@ def test_a_group_that_the_network_is_sure_of_is_asked_about_all_the_same():
 def test_at_the_ends_of_the_share_it_is_one_of_its_two_parts(share, other):
     scores, looks = make_scores(98), heaps(range(8, 21, 2), width=7)  # seven groups, so that clusters are no draw
     given = {"read_looks": lambda positions: looks[positions], "batch_size": 7, "labelled_features_LD": None}
-    found = select("hedge", scores, 7, parameters=parameters(share=share), **given)
+    found = select("hedge", scores, 7, parameters=parameters(share=share, looks_until=0.0), **given)
     if other == "typiclust":
         given["parameters"] = parse_pick(CHOICES, {"name": other, "see": "looks"}).parameters
         assert found == select(other, scores, 7, **given)

@@ -70,6 +70,15 @@ def test_a_share_of_the_ranking_is_drawn_uniformly_and_says_so():
     np.testing.assert_array_equal(ranking.scores, mixed.scores[np.searchsorted(snapshot.candidate_rows, ranking.rows)])
 
 
+def test_what_is_typical_is_told_from_what_scores_and_draws_chose():
+    hedge = {"name": "hedge", "share": 0.5, "looks_until": 0.0}
+    ranking = run(make_recipe(selection=hedge, random_share=0.3, batch_size=20), make_snapshot(), count=30).ranking
+    assert 5 <= ranking.is_typical.sum() <= 10
+    assert ranking.is_random.any() and not (ranking.is_typical & ranking.is_random).any()
+    assert not run(make_recipe(selection="top_k")).ranking.is_typical.any()
+    assert run(make_recipe(selection="typiclust"), count=10).ranking.is_typical.all()
+
+
 def test_random_asking_is_random_throughout_and_diverse_asking_of_it_is_not():
     assert run(make_recipe(acquisition="random")).ranking.is_random.all()
     assert run(make_recipe(acquisition="random", random_share=0.3)).ranking.is_random.all()
@@ -104,7 +113,7 @@ def test_the_best_of_near_copies_is_the_one_that_is_asked():
     snapshot = make_snapshot()
     alike = snapshot.candidate_rows[[3, 8]]
     snapshot = with_copies(snapshot, alike[0], alike[1:])
-    result = run(snapshot=snapshot, count=99)
+    result = run(make_recipe(acquisition="margin"), snapshot, count=99)
     scores = dict(zip(snapshot.candidate_rows, result.scores, strict=True))
     [asked] = set(result.ranking.rows) & set(alike)
     assert scores[asked] == max(scores[row] for row in alike)

@@ -23,6 +23,8 @@ class Scored:
     ``labelled_features_LD`` of the labelled ones, ``log_probs_NC`` of the mean prediction, ``read_log_probs``,
     which returns log_probs_SNC of the posterior's samples at some positions. ``read_looks`` returns what images look
     like without any network, [n + L, D]: those at n positions and, after them, the labelled ones.
+    ``labels_per_class`` is how many labels there are for each class on average, whatever the selection needs;
+    ``note_typical`` is told the positions that were chosen as typical of a cluster, whatever their scores.
     """
 
     scores_N: Tensor
@@ -36,6 +38,8 @@ class Scored:
     read_log_probs: Callable[[Tensor], Tensor] | None = None
     read_looks: Callable[[Tensor], Tensor] | None = None
     batch_size: int | None = None
+    labels_per_class: float = 0.0
+    note_typical: Callable[[Tensor], None] = lambda _positions: None
 
     def __post_init__(self) -> None:
         check_scores(self.scores_N, self.pending_N, self.count)

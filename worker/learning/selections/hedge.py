@@ -18,6 +18,18 @@ def part_of(batch: int, share: float, generator: Generator) -> int:
     return math.floor(batch * share + float(torch.rand((), generator=generator, dtype=torch.float64)))
 
 
+def share_by_looks(labels_per_class: float, share: float, looks_until: float) -> float:
+    """Return the part of a batch that looks choose: all of it without labels, falling evenly to ``share``.
+
+    Args:
+        labels_per_class: labels there are for each class, on average.
+        share: the part that stays from ``looks_until`` on, in [0, 1].
+        looks_until: labels for each class at which it is reached; at 0 it is ``share`` from the beginning.
+    """
+    way = min(labels_per_class / looks_until, 1.0) if looks_until else 1.0
+    return 1 - way * (1 - share)
+
+
 def alternate(first: Tensor, second: Tensor) -> Tensor:
     """Return all of both, each in its order and as evenly among the other as can be; ``first`` leads a tie."""
     places = [torch.arange(len(part), dtype=torch.float64).add(0.5) / max(len(part), 1) for part in (first, second)]
@@ -26,12 +38,15 @@ def alternate(first: Tensor, second: Tensor) -> Tensor:
 
 def _select(scored: Scored) -> Tensor:
     """Choose by looks first, as these clusters are the same whatever the scores; then by score among the others."""
-    share, widen = float(scored.parameters["share"]), float(scored.parameters["widen"])
+    parameters = scored.parameters
+    least, until, widen = (float(parameters[name]) for name in ("share", "looks_until", "widen"))
+    share = share_by_looks(scored.labels_per_class, least, until)
     by_looks = part_of(scored.batch, share, scored.generator)
     typical = torch.empty(0, dtype=torch.int64)
     if by_looks:
-        most_images = int(scored.parameters["most_images"])
+        most_images = int(parameters["most_images"])
         typical = typical_of_drawn(scored, by_looks, by_looks, by_looks=True, most_images=most_images)
+        scored.note_typical(typical)
     taken_N = scored.pending_N.clone()
     taken_N[typical] = True
     scores_N, by_score, count = scored.scores_N, scored.batch - len(typical), scored.count - len(typical)

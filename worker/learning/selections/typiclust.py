@@ -138,6 +138,7 @@ def _select(scored: Scored) -> Tensor:
     by_looks = parameters.pop("see") == "looks"
     numbers = {name: int(value) for name, value in parameters.items()}
     chosen = typical_of_drawn(scored, scored.batch, scored.count, by_looks=by_looks, **numbers)
+    scored.note_typical(chosen)
     taken_N = scored.pending_N.clone()
     taken_N[chosen] = True
     return torch.cat([chosen, top_k(scored.scores_N, taken_N, scored.count - len(chosen))])
