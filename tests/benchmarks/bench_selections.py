@@ -16,6 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from worker.learning.devices import at_most_cores
+from worker.learning.looks import looks
+from worker.learning.networks import NetworkSpec, build_network
+from worker.learning.posteriors import read_all
+from worker.learning.posteriors.plugin import Plugin
 from worker.learning.selections.badge import badge
 from worker.learning.selections.batch_bald import batch_bald
 from worker.learning.selections.k_center import k_center
@@ -23,6 +28,7 @@ from worker.learning.selections.typiclust import typiclust
 
 IMAGES, WIDTH, CLASSES, LABELLED, BATCH = 10_000, 64, 10, 256, 256
 SAMPLES, SMALL_BATCH = 20, 10
+LOOKED_AT = 20_000
 HAS_PEER = importlib.util.find_spec("skactiveml") is not None
 
 
@@ -40,11 +46,26 @@ def figures(repeats: int = 5) -> dict[str, float]:
         "select_typiclust_40_s": _seconds(lambda: typiclust(features_ND, free_N, 40, 40, _seeded()), 1),
         "select_batch_bald_10_s": _seconds(lambda: batch_bald(log_probs_SNC[:, :1000], SMALL_BATCH, _seeded()), 1),
     }
+    found |= _looks_seconds()
     if HAS_PEER:
         peer = _peer_seconds(features_ND, labelled_LD, log_probs_NC)
         found |= {f"select_{name}_scikit_activeml_s": seconds for name, seconds in peer.items()}
         found |= {f"select_{name}_ratio": found[f"select_{name}_s"] / seconds for name, seconds in peer.items()}
     return found
+
+
+def _looks_seconds() -> dict[str, float]:
+    """Return seconds to see what 20,000 images of 28 pixels look like, as a default first round does, on one core.
+
+    The baseline is reading the same images once by ``al_cnn``, which every round does.
+    """
+    images_NHWC = np.random.default_rng(0).integers(0, 255, (LOOKED_AT, 28, 28, 1), dtype=np.uint8)
+    rows = np.arange(LOOKED_AT)
+    network = build_network(NetworkSpec("al_cnn", CLASSES, 1, 28, {"dropout": 0.5}), _seeded()).eval()
+    with at_most_cores(1):
+        seen = _seconds(lambda: looks(images_NHWC, rows, _seeded()), 1)
+        read = _seconds(lambda: read_all(Plugin(network), images_NHWC, rows, torch.device("cpu")), 1)
+    return {"select_looks_20000_s": seen, "select_looks_ratio": seen / read}
 
 
 def _peer_seconds(features_ND: Tensor, labelled_LD: Tensor, log_probs_NC: Tensor) -> dict[str, float]:
