@@ -162,7 +162,7 @@ def test_the_example_in_the_docs_is_an_experiment(tmp_path: Path) -> None:
     assert [arm.name for arm in load_experiment(str(tmp_path / "mine.toml"), Scale.QUICK).arms] == ["random", "margin"]
 
 
-@pytest.mark.parametrize("name", ["imbalanced-mnist", "noisy-oracle-mnist"])
+@pytest.mark.parametrize("name", ["default-cifar10", "imbalanced-mnist", "noisy-oracle-mnist"])
 def test_an_arm_called_default_asks_as_people_are_asked(name: str) -> None:
     experiment = load_experiment(name, Scale.QUICK)
     recipe, given = experiment.recipe_of(experiment.arm("default"), 0), parse_recipe()
