@@ -20,7 +20,7 @@ from sqlalchemy.exc import OperationalError
 from app.database import Database
 from app.errors import QuerentError
 from app.recipes import Recipe, parse_recipe
-from app.records import Image, QuerySource, Round
+from app.records import TYPICAL, Image, QuerySource, Round
 from app.services import projects, rounds, snapshots, weighing
 from app.services.ledger import Entries, Proposal
 from app.services.locks import lock_project
@@ -302,7 +302,7 @@ def _chosen_by(ranking: Ranking, rank: int) -> str:
     """Return what chose a row: a uniform draw, being typical of a cluster, or an acquisition (``clusters`` if cold)."""
     if ranking.is_random[rank]:
         return "random"
-    return "typical" if ranking.is_typical[rank] else ranking.acquisition
+    return TYPICAL if ranking.is_typical[rank] else ranking.acquisition
 
 
 def _parts(ranking: Ranking, rank: int, class_ids: list[int]) -> dict[str, Any]:

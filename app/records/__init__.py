@@ -7,10 +7,11 @@ from app.records.ledger import PseudoLabel
 from app.records.memberships import Membership, Standing
 from app.records.models import Model
 from app.records.projects import Class, Import, ImportState, OracleKind, Project, ProjectState, ReasonsShown
-from app.records.rounds import CHECKS, Lease, Query, QuerySource, Round, RoundReason, RoundState
+from app.records.rounds import CHECKS, TYPICAL, Lease, Query, QuerySource, Round, RoundReason, RoundState
 
 __all__ = [
     "CHECKS",
+    "TYPICAL",
     "Annotation",
     "Class",
     "Image",

@@ -56,6 +56,7 @@ class QuerySource(StrEnum):
     REPEAT = "repeat"  # the person labelled it before: do they say the same again?
 
 
+TYPICAL = "typical"  # in place of the acquisition's name, with an image chosen as typical of a cluster, not by score
 CHECKS = (QuerySource.GOLD, QuerySource.REPEAT)  # about a person, not about an image; their answers count for nothing
 _BESIDE_RANKING = "('audit', 'review', 'gold', 'repeat')"
 

@@ -98,7 +98,8 @@ def rank_by_scores(
     generator = seeded(recipe.seed, round_number, "selecting")
 
     is_typical_N = torch.zeros(total, dtype=torch.bool)
-    seen = dict[bytes, Tensor]()  # near duplicates are left out in further passes, which look at the same images
+    # Where near duplicates were left out the selection is asked again, and looks at the same images if at all of them.
+    seen = dict[bytes, Tensor]()
 
     def looks_at(positions: Tensor) -> Tensor:
         key = positions.numpy().tobytes()
@@ -106,6 +107,9 @@ def rank_by_scores(
             rows = np.concatenate([candidates[positions.numpy()], known.labelled_rows])
             seen[key] = looks(images_NHWC, rows, seeded(recipe.seed, round_number, "looking"))
         return seen[key]
+
+    def note_typical(positions: Tensor) -> None:
+        is_typical_N[positions] = True
 
     def scored(pending_N: Tensor, wanted: int) -> Scored:
         return Scored(
@@ -121,7 +125,7 @@ def rank_by_scores(
             read_looks=looks_at if selection.needs_looks else None,
             batch_size=recipe.batch_size,
             labels_per_class=len(known.labelled_rows) / known.class_count,
-            note_typical=lambda positions: is_typical_N.__setitem__(positions, True),
+            note_typical=note_typical,
         )
 
     mixing = Mixing(
