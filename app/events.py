@@ -21,7 +21,7 @@ from kombu.exceptions import KombuError, OperationalError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from app.outbox import Event, Message, Task
+from app.outbox import Event, EventKind, Message, Task
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +107,11 @@ class Bus:
         return [WorkerSeen(**json.loads(value)) for value in values if value]
 
     async def listen(self, project_id: int) -> AsyncGenerator[str]:
-        """Yield a project's events as JSON, and "" now and then so that a gone listener is noticed."""
+        """Yield a project's events as JSON, and "" now and then so that a gone listener is noticed.
+
+        Each time that Redis begins to tell, at first and after it was gone, it is said by an event of the kind
+        ``listening``.
+        """
         while True:
             try:
                 async for text in self._subscribed(project_id):
@@ -126,20 +130,29 @@ class Bus:
         async with client, client.pubsub() as channel:
             await channel.subscribe(_channel(project_id))
             while True:
-                message = await channel.get_message(ignore_subscribe_messages=True, timeout=KEEP_ALIVE_SECONDS)
-                yield message["data"].decode() if message else ""
+                message = await channel.get_message(timeout=KEEP_ALIVE_SECONDS)
+                if message is None:
+                    yield ""
+                elif message["type"] == "subscribe":  # the confirmation, also after the client came back by itself
+                    yield _encoded(EventKind.LISTENING, {})
+                else:
+                    yield message["data"].decode()
 
     def _deliver_one(self, message: Message) -> None:
         match message:
             case Task(name, ids):
                 self._celery.send_task(name.value, args=ids, retry=False)
             case Event(project_id, kind, data):
-                self._redis.publish(_channel(project_id), json.dumps({**data, "kind": kind.value}))
+                self._redis.publish(_channel(project_id), _encoded(kind, data))
 
 
 def celery_url(redis_url: str) -> str:
     """Return the URL as Celery spells it: a unix socket is ``redis+socket://`` there."""
     return redis_url.replace("unix://", "redis+socket://", 1).replace("?db=", "?virtual_host=")
+
+
+def _encoded(kind: EventKind, data: dict[str, Any]) -> str:
+    return json.dumps({**data, "kind": kind.value})
 
 
 def _channel(project_id: int) -> str:

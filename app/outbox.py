@@ -33,6 +33,7 @@ class EventKind(StrEnum):
     LABELS = "labels"  # an answer came in or was taken back
     PROJECT = "project"  # its state, oracle, budget or classes changed
     IMPORT = "import"  # more images, or the end of an import
+    LISTENING = "listening"  # from here on nothing is missed; what was before may have been
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,5 @@
-// Hears a project's events and says which kinds came, at most every `PAUSE` milliseconds. Survives reconnects: after
-// every (re)connection, and now and then in case something was missed, everything is taken as changed.
+// Hears a project's events and says which kinds came, at most every `PAUSE` milliseconds. Survives reconnects: as soon
+// as nothing is missed any more, and now and then in case something was, everything is taken as changed.
 
 const PAUSE = 600;
 const AT_LEAST_EVERY = 15000;
@@ -24,8 +24,10 @@ export function listen(address, onChange) {
 
   function connect() {
     source = new EventSource(address);
-    source.onopen = () => note("project");
-    source.onmessage = (event) => note(JSON.parse(event.data).kind);
+    source.onmessage = (event) => {
+      const { kind } = JSON.parse(event.data);
+      note(kind === "listening" ? "project" : kind);
+    };
     source.onerror = () => {
       // the browser comes back by itself unless the server refused; then we try again
       if (source?.readyState === EventSource.CLOSED) setTimeout(() => !document.hidden && restart(), RETRY);

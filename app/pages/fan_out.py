@@ -24,16 +24,23 @@ Listen = Callable[[int], AsyncGenerator[str]]
 
 @dataclass
 class _Line:
-    """What one project's pages share; ``held`` are events by kind that wait for the end of the pause."""
+    """What one project's pages share.
+
+    ``held`` are events by kind that wait for the end of the pause; ``listening`` is what says that nothing is missed
+    any more, once it was said.
+    """
 
     pages: set[asyncio.Queue[str | None]] = field(default_factory=set)
     held: dict[str, str] = field(default_factory=dict)
+    listening: str | None = None
     reader: asyncio.Task[None] | None = None
     pause: asyncio.TimerHandle | None = None
 
     def hear(self, text: str) -> None:
         """Tell an event now, or at the end of the pause if it only says how far something is."""
         kind = json.loads(text)["kind"] if text else ""
+        if kind == EventKind.LISTENING:
+            self.listening = text
         if kind not in LATEST_ONLY:
             self._tell_held()
             self._tell(text)
@@ -45,6 +52,7 @@ class _Line:
 
     def end(self) -> None:
         """Let the pages go, so that they come again."""
+        self.listening = None
         self._tell(None)
 
     def close(self) -> None:
@@ -83,9 +91,14 @@ class FanOut:
         self._lines: dict[int, _Line] = {}
 
     async def listen(self, project_id: int) -> AsyncIterator[str]:
-        """Yield a project's events as JSON, and "" now and then; end only if they can be heard no more."""
+        """Yield a project's events as JSON, and "" now and then; end only if they can be heard no more.
+
+        What happens before an event of the kind ``listening`` may be missed; who joins later is told it at once.
+        """
         line = self._lines.setdefault(project_id, _Line())
         page = asyncio.Queue[str | None](MOST_WAITING)
+        if line.listening is not None:
+            page.put_nowait(line.listening)
         line.pages.add(page)
         if line.reader is None or line.reader.done():
             line.reader = asyncio.create_task(self._read(project_id, line))

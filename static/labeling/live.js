@@ -5,9 +5,9 @@ const AGAIN_MS = 5_000;
 /**
  * @param {string} url
  * @param {(event: any) => void} onEvent gets the parsed event
- * @param {() => void} onOpen may have missed events
+ * @param {() => void} onListening nothing is missed from now on, and what was before may have been
  */
-export function listenToProject(url, onEvent, onOpen) {
+export function listenToProject(url, onEvent, onListening) {
   /** @type {EventSource|null} */
   let source = null;
   let timer = 0;
@@ -16,10 +16,10 @@ export function listenToProject(url, onEvent, onOpen) {
     close();
     if (document.visibilityState === "hidden") return; // a browser has only six connections to one server
     source = new EventSource(url);
-    source.addEventListener("open", onOpen);
     source.addEventListener("message", ({ data }) => {
       const event = parse(data);
-      if (event) onEvent(event);
+      if (event?.kind === "listening") onListening();
+      else if (event) onEvent(event);
     });
     source.addEventListener("error", () => {
       if (source?.readyState === EventSource.CLOSED) timer = setTimeout(open, AGAIN_MS); // refused: it will not retry

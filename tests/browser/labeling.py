@@ -10,6 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+import redis
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 from sqlalchemy import func, select, update
@@ -206,6 +207,14 @@ def telling(web: WebServer) -> Iterator[Database]:
     yield database
     database.close()
     bus.close()
+
+
+def is_heard(web: WebServer, scene: Scene) -> bool:
+    """Return whether an open page hears the project's events; what is told before is not told again."""
+    channel = f"querent:project:{scene.project_id}"
+    with redis.Redis.from_url(str(web.settings.redis_url)) as line:
+        [(_, listeners)] = line.pubsub_numsub(channel)
+    return bool(listeners)
 
 
 # a colour that is still fading in has less contrast; what pulses for ever is left out

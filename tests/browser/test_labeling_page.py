@@ -6,10 +6,12 @@ import json
 import signal
 import statistics
 import sys
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
 import pytest
+import redis
 from playwright.sync_api import APIResponse, Dialog, Page, Route, expect
 from sqlalchemy import exists, func, select, update
 
@@ -28,6 +30,7 @@ from tests.browser.labeling import (
     assert_accessible,
     chromium,
     cut_off,
+    is_heard,
     label,
     open_page,
     see,
@@ -479,6 +482,27 @@ def test_an_empty_page_says_why_and_goes_on_by_itself(stage: Stage, open_page: O
     assert scene.saved(1) == scene.expected("1")
 
 
+def test_what_was_not_told_is_asked_for_as_soon_as_events_are_heard_again(
+    stage: Stage, open_page: Open, web: WebServer
+) -> None:
+    scene = stage(state=ProjectState.PAUSED)
+    page = open_page(scene)
+    page.clock.install()
+    page.reload()
+    expect(page.locator(".stage")).to_contain_text("The project is paused.")
+    until(lambda: is_heard(web, scene), 20, "the page hears the project's events")
+    page.clock.pause_at(datetime.now(UTC) + timedelta(seconds=5))  # so that no timer asks
+    with scene.database.transaction() as session:  # which tells nobody
+        projects.set_state(session, scene.project_id, ProjectState.RUNNING)
+        session.commit()
+    with redis.Redis.from_url(str(web.settings.redis_url)) as line:
+        assert line.client_kill_filter(_type="pubsub")
+    expect(page.locator(".stage")).not_to_contain_text("The project is paused.")
+    page.clock.resume()
+    label(page, "1")
+    assert scene.saved(1) == scene.expected("1")
+
+
 def test_the_page_says_what_the_worker_does(stage: Stage, open_page: Open, web: WebServer) -> None:
     scene = stage()
     page = open_page(scene)
@@ -494,6 +518,7 @@ def test_the_page_says_what_the_worker_does(stage: Stage, open_page: Open, web: 
         ),
         (EventKind.ROUND, {"state": "done"}, "new queries are ready"),
     ]
+    until(lambda: is_heard(web, scene), 20, "the page hears the project's events")
     with telling(web) as told:
         for kind, data, text in said:
             with told.transaction() as session:

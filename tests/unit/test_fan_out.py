@@ -60,6 +60,25 @@ async def opened(fan_out: FanOut, source: Source) -> AsyncGenerator[str]:
     return page
 
 
+def test_every_page_is_told_from_when_on_nothing_is_missed() -> None:
+    async def scene(source: Source, fan_out: FanOut) -> None:
+        first = await opened(fan_out, source)
+        source.put("listening")
+        assert await told(first) == {"kind": "listening"}
+        second = fan_out.listen(7)
+        assert await told(second) == {"kind": "listening"}
+        source.put("round", number=1)
+        assert await told(first) == await told(second) == {"kind": "round", "number": 1}
+        source.cut()
+        assert [text async for text in first] == [text async for text in second] == []
+        third = await opened(fan_out, source)  # nothing is promised before the new line stands
+        source.put("listening")
+        assert await told(third) == {"kind": "listening"}
+        await third.aclose()
+
+    run(scene)
+
+
 def test_of_many_counts_a_page_is_told_the_first_and_the_last() -> None:
     async def scene(source: Source, fan_out: FanOut) -> None:
         page = await opened(fan_out, source)

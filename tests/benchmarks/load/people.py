@@ -158,7 +158,7 @@ class Person:
             asked = f"GET {self._path}/events HTTP/1.1\r\nHost: {address.host}\r\nCookie: {cookie}\r\n\r\n"
             writer.write(asked.encode())
             async for line in reader:
-                self._seen.heard += line.startswith(b"data:")
+                self._seen.heard += line.startswith(b"data:") and b'"listening"' not in line
         finally:
             writer.close()
 
