@@ -12,7 +12,6 @@ import numpy as np
 from worker.benchmark.datasets import Dataset
 from worker.benchmark.experiment import Picture
 from worker.benchmark.records import Folder, RunKey, write_whole
-from worker.learning.acquisitions import mean_log_probs
 from worker.learning.devices import pick_device, seeded
 from worker.learning.pool import Images, Rows
 from worker.learning.pool_pictures import ConfidenceCurve, confidence_curve, pixel_centroids
@@ -95,7 +94,7 @@ def _confidences(dataset: Dataset, rows: Rows, weights: bytes, device: str | Non
     posterior = POSTERIORS.get("plugin")(fitted)
     confidences_N, predicted_N = np.empty(len(rows), np.float32), np.empty(len(rows), np.int64)
     for part, reading in read_chunks(posterior, dataset.images_NHWC, rows, where):
-        log_probs_B, classes_B = mean_log_probs(reading.log_probs_SNC).max(dim=1)
+        log_probs_B, classes_B = reading.mean_log_probs_NC.max(dim=1)
         confidences_N[part], predicted_N[part] = log_probs_B.exp().cpu().numpy(), classes_B.cpu().numpy()
     curve = confidence_curve(confidences_N, predicted_N == dataset.labels_N[rows])
     precisions_P = np.empty(0) if curve.precisions_P is None else curve.precisions_P

@@ -17,7 +17,7 @@ import torch
 
 from app.errors import RecipeError
 from app.recipes import Pick, Recipe
-from worker.learning.acquisitions import ACQUISITIONS, mean_log_probs
+from worker.learning.acquisitions import ACQUISITIONS
 from worker.learning.co_training import OnPairEpoch, PairEpoch, Pupil, co_train, halve
 from worker.learning.devices import pick_device, seeded
 from worker.learning.errors import ShapeError
@@ -313,7 +313,7 @@ class _Round:
             return None
         report = self._report_images(Stage.EVALUATING)
         chunks = read_chunks(posterior, self.inputs, rows, self.device, report)
-        log_probs_NC = torch.cat([mean_log_probs(reading.log_probs_SNC).cpu() for _, reading in chunks])
+        log_probs_NC = torch.cat([reading.mean_log_probs_NC.cpu() for _, reading in chunks])
         return evaluate(log_probs_NC.numpy(), self.snapshot.test_labels)
 
     def score(self, posterior: Posterior) -> PoolScores:

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 
 from app.recipes import Recipe
-from worker.learning.acquisitions import mean_log_probs
 from worker.learning.devices import stable_seed
 from worker.learning.pool import Images, Rows
 from worker.learning.posteriors import Posterior, read_chunks
@@ -53,7 +52,7 @@ def judge(posterior: Posterior, inputs: Images, rows: Rows, labels: Rows, device
     """Hold a posterior's guesses against people's answers, chunk by chunk."""
     confidences, is_right = list[np.ndarray](), list[np.ndarray]()
     for part, reading in read_chunks(posterior, inputs, rows, device):
-        best_N, classes_N = mean_log_probs(reading.log_probs_SNC).max(dim=-1)
+        best_N, classes_N = reading.mean_log_probs_NC.max(dim=-1)
         confidences.append(best_N.exp().cpu().numpy())
         is_right.append(classes_N.cpu().numpy() == labels[part])
     return HeldOut(np.concatenate(confidences), np.concatenate(is_right)) if confidences else HeldOut.none()

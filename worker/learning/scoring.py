@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from app.recipes import Value
-from worker.learning.acquisitions import Acquisition, Evidence, Sight, mean_log_probs, top_two
+from worker.learning.acquisitions import Acquisition, Evidence, Sight, top_two
 from worker.learning.errors import NotFiniteError, ShapeError
 from worker.learning.pool import Images, Rows
 from worker.learning.posteriors import Posterior, read_all, read_chunks
@@ -76,13 +76,13 @@ def score_rows(
     scores, readings = list[Tensor](), list[Reading]()
     kept = _Kept(keep_features, keep_log_probs, keep_guesses)
     for part, reading in read_chunks(posterior, images_NHWC, rows, device, progress):
-        mean_NC = mean_log_probs(reading.log_probs_SNC)
+        mean_NC = reading.mean_log_probs_NC
         match acquisition.sight:
             case Sight.IMAGE:
                 evidence = Evidence(part.stop - part.start, generator, parameters, reading)
                 scores.append(score(acquisition, evidence))
             case Sight.POOL:
-                readings.append(Reading(mean_NC.unsqueeze(0), reading.features_ND).to(torch.device("cpu")))
+                readings.append(reading.mean.to(torch.device("cpu")))
             case Sight.NOTHING:
                 pass
             case never:

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from app.recipes import ACQUISITIONS as CHOICES
 from app.recipes import parse_pick
-from worker.learning.acquisitions import ACQUISITIONS, Evidence, Sight, mean_log_probs, top_two
+from worker.learning.acquisitions import ACQUISITIONS, Evidence, Sight, top_two
 from worker.learning.acquisitions.entropy import entropy_scores
 from worker.learning.acquisitions.least_confidence import least_confidence_scores
 from worker.learning.acquisitions.margin import margin_scores
 from worker.learning.acquisitions.random import random_scores
 from worker.learning.errors import NotFiniteError, ShapeError
-from worker.learning.reading import Reading
+from worker.learning.reading import Reading, mean_log_probs
 from worker.learning.scoring import score
 
 ALL = pytest.mark.parametrize("name", ACQUISITIONS.names())

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from app.recipes import SELECTIONS as CHOICES
 from app.recipes import parse_pick
-from worker.learning.acquisitions import mean_log_probs
 from worker.learning.errors import NotFiniteError, ShapeError
+from worker.learning.reading import mean_log_probs
 from worker.learning.selections import SELECTIONS, Scored
 from worker.learning.selections.top_k import top_k
 

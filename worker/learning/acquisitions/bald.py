@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from worker.learning.acquisitions.base import ACQUISITIONS, Acquisition, Sight, check_samples
+from worker.learning.acquisitions.base import ACQUISITIONS, Acquisition, Sight
 from worker.learning.acquisitions.entropy import entropy_scores
+from worker.learning.reading import Reading, check_samples
 
 # Probability 0, as a number that 0 can be multiplied with.
 _LEAST_LOG_PROB = -1e4
@@ -23,11 +24,15 @@ def bald_scores(log_probs_SNC: Tensor) -> Tensor:
         ShapeError: not three axes, S < 2, or fewer than two classes.
     References: Houlsby et al. 2011; Gal et al. 2017, equation 2.
     """
-    check_samples(log_probs_SNC, least=2)
-    probs_SNC = log_probs_SNC.exp()
-    entropies_N = torch.sum(torch.special.entr(probs_SNC.mean(dim=0)), dim=-1)
+    return _scores(Reading(log_probs_SNC, log_probs_SNC.new_empty(0, 0)))
+
+
+def _scores(reading: Reading) -> Tensor:
+    """BALD of a reading, whose probabilities and mean prediction others may need as well."""
+    check_samples(reading.log_probs_SNC, least=2)
+    entropies_N = entropy_scores(reading.mean.log_probs_SNC)
     # Rounding may leave a hair below 0, which mutual information never is.
-    return (entropies_N - _mean_entropy(log_probs_SNC, probs_SNC)).clamp_min(0)
+    return (entropies_N - _mean_entropy(reading.log_probs_SNC, reading.probs_SNC)).clamp_min(0)
 
 
 def expected_entropy(log_probs_SNC: Tensor) -> Tensor:
@@ -45,7 +50,7 @@ ACQUISITIONS.add(
     "bald",
     Acquisition(
         Sight.IMAGE,
-        lambda evidence: bald_scores(evidence.seen.log_probs_SNC),
+        lambda evidence: _scores(evidence.seen),
         lambda reading: {
             "entropy": entropy_scores(reading.log_probs_SNC),
             "expected_entropy": expected_entropy(reading.log_probs_SNC),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,8 +9,7 @@ from enum import StrEnum
 from torch import Generator, Tensor
 
 from app.recipes import Value
-from worker.learning.errors import ShapeError
-from worker.learning.reading import Reading
+from worker.learning.reading import Reading, mean_log_probs
 from worker.learning.registry import Registry
 
 
@@ -54,32 +52,6 @@ class Acquisition:
 
 
 ACQUISITIONS: Registry[Acquisition] = Registry("acquisition")
-
-
-def mean_log_probs(log_probs_SNC: Tensor) -> Tensor:
-    """Logarithm of the mean of S probability vectors.
-
-    Args:
-        log_probs_SNC: log-softmax of S posterior samples, N images, C classes.
-    Returns:
-        log_probs_NC; -inf where every sample says 0.
-    Raises:
-        ShapeError: not three axes, an empty sample axis, or fewer than two classes.
-    """
-    check_samples(log_probs_SNC)
-    if log_probs_SNC.shape[0] == 1:
-        return log_probs_SNC[0]
-    return log_probs_SNC.logsumexp(dim=0) - math.log(log_probs_SNC.shape[0])
-
-
-def check_samples(log_probs_SNC: Tensor, least: int = 1) -> None:
-    """Check the axes of predictions.
-
-    Raises:
-        ShapeError: not three axes, fewer than ``least`` samples, or fewer than two classes.
-    """
-    if log_probs_SNC.ndim != 3 or log_probs_SNC.shape[0] < least or log_probs_SNC.shape[2] < 2:
-        raise ShapeError("log_probs_SNC", (f"S >= {least}", "N", "C >= 2"), log_probs_SNC.shape)
 
 
 def top_two(log_probs_SNC: Tensor) -> tuple[Tensor, Tensor]:

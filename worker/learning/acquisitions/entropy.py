@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from worker.learning.acquisitions.base import ACQUISITIONS, Acquisition, Sight, check_samples
+from worker.learning.acquisitions.base import ACQUISITIONS, Acquisition, Sight
+from worker.learning.reading import check_samples
 
 
 def entropy_scores(log_probs_SNC: Tensor) -> Tensor:
@@ -29,7 +30,7 @@ ACQUISITIONS.add(
     "entropy",
     Acquisition(
         Sight.IMAGE,
-        lambda evidence: entropy_scores(evidence.seen.log_probs_SNC),
+        lambda evidence: entropy_scores(evidence.seen.mean.log_probs_SNC),
         lambda reading: {"entropy": entropy_scores(reading.log_probs_SNC)},
     ),
 )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from worker.learning.acquisitions.base import ACQUISITIONS, Acquisition, Sight, mean_log_probs
+from worker.learning.acquisitions.base import ACQUISITIONS, Acquisition, Sight
+from worker.learning.reading import mean_log_probs
 
 
 def least_confidence_scores(log_probs_SNC: Tensor) -> Tensor:
@@ -25,7 +26,7 @@ ACQUISITIONS.add(
     "least_confidence",
     Acquisition(
         Sight.IMAGE,
-        lambda evidence: least_confidence_scores(evidence.seen.log_probs_SNC),
+        lambda evidence: least_confidence_scores(evidence.seen.mean.log_probs_SNC),
         lambda reading: {"confidence": 1 - least_confidence_scores(reading.log_probs_SNC)},
     ),
 )

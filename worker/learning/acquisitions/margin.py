@@ -26,7 +26,7 @@ ACQUISITIONS.add(
     "margin",
     Acquisition(
         Sight.IMAGE,
-        lambda evidence: margin_scores(evidence.seen.log_probs_SNC),
+        lambda evidence: margin_scores(evidence.seen.mean.log_probs_SNC),
         lambda reading: {"margin": -margin_scores(reading.log_probs_SNC)},
     ),
 )

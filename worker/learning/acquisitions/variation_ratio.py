@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from worker.learning.acquisitions.base import ACQUISITIONS, Acquisition, Sight, check_samples
+from worker.learning.acquisitions.base import ACQUISITIONS, Acquisition, Sight
+from worker.learning.reading import check_samples
 
 
 def variation_ratio_scores(log_probs_SNC: Tensor) -> Tensor:
