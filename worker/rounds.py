@@ -299,10 +299,10 @@ def _source(work: _Work, ranking: Ranking, rank: int) -> QuerySource:
 
 
 def _chosen_by(ranking: Ranking, rank: int) -> str:
-    """Return what chose a row: a uniform draw, being typical of a cluster, or an acquisition (``clusters`` if cold)."""
+    """Return what chose a row: a uniform draw, being typical of a cluster, an acquisition or a selection."""
     if ranking.is_random[rank]:
         return "random"
-    return TYPICAL if ranking.is_typical[rank] else ranking.acquisition
+    return TYPICAL if ranking.is_typical[rank] else ranking.chosen_by
 
 
 def _parts(ranking: Ranking, rank: int, class_ids: list[int]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.recipes import ACQUISITIONS, NETWORKS, Group
-from app.records import TYPICAL, Class, Project, QuerySource, UnusableReason
+from app.records import Class, Project, QuerySource, UnusableReason
 from app.services.keys import Action, action_keys, letters_type
 from app.services.reporting.asked_because import AskedBecause
 from app.texts import Texts
@@ -114,10 +114,9 @@ def why_asked(because: AskedBecause, t: Texts) -> tuple[str, list[tuple[str, str
     match because.source:
         case QuerySource.SEED:
             how = t("labeling.why.seed") if not because.acquisition else t("labeling.why.cold", acquisition=acquisition)
-        case QuerySource.ACQUISITION if because.acquisition == TYPICAL:
-            how = t("labeling.why.typical")
         case QuerySource.ACQUISITION:
-            how = t("labeling.why.acquisition", acquisition=acquisition)
+            by_score = t("labeling.why.acquisition", acquisition=acquisition)
+            how = t.find(f"labeling.why.not-by-score.{because.acquisition}", by_score)
         case source:
             how = t(f"labeling.why.{source.value}")
     if because.reserve and because.source is QuerySource.ACQUISITION:

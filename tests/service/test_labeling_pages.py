@@ -204,14 +204,24 @@ def test_the_card_says_how_an_image_came_to_be_asked(labeling: Labeling, source:
     assert sentence in words(labeling.get(f"queries/{labeling.query_id}/why")[1])
 
 
-def test_the_card_of_a_typical_image_does_not_say_that_its_score_chose_it(labeling: Labeling) -> None:
+@pytest.mark.parametrize(
+    ("chosen_by", "sentence"),
+    [
+        ("typical", "most typical of a group of alike images"),
+        ("k_center", "the least like any that is labelled or asked"),
+        ("badge", "would change the network much"),
+    ],
+)
+def test_the_card_of_an_image_that_no_score_chose_does_not_say_that_one_did(
+    labeling: Labeling, chosen_by: str, sentence: str
+) -> None:
     explain(labeling)
     with labeling.web.database.transaction() as session:
         query = session.get_one(Query, labeling.query_id)
-        query.parts = {**query.parts, "acquisition": "typical"}
+        query.parts = {**query.parts, "acquisition": chosen_by}
         session.commit()
     said = words(labeling.get(f"queries/{labeling.query_id}/why")[1])
-    assert "most typical of a group of alike images" in said and "The strategy chose it" not in said
+    assert sentence in said and "The strategy chose it" not in said
 
 
 def test_reasons_are_told_in_the_language_of_the_page(labeling: Labeling) -> None:

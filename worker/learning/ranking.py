@@ -36,7 +36,8 @@ class Ranking:
 
     ``propensities`` [K] is the probability that a row was drawn at its rank, given those drawn before it; None when
     nothing was drawn. ``is_random`` [K] is true for a row that was drawn uniformly, not chosen by the strategy, and
-    ``is_typical`` [K] for one that a network's ranking has as typical of a cluster, whatever its score.
+    ``is_typical`` [K] for one that a network's ranking has as typical of a cluster, whatever its score. ``chosen_by``
+    is what chose all others: the acquisition, or the selection if it ignores scores.
     ``top_classes`` and ``top_probs`` [K, 2], the likeliest class first, are None on a cold start. ``parts`` are the
     acquisition's named numbers [K]. ``neighbours`` and ``clusters`` [K] are there if they were asked for: images that
     look alike have the same number, from 1, and 0 are those that were drawn uniformly.
@@ -44,7 +45,7 @@ class Ranking:
 
     rows: Rows
     scores: np.ndarray
-    acquisition: str
+    chosen_by: str
     propensities: np.ndarray | None
     is_random: np.ndarray
     is_typical: np.ndarray
@@ -159,7 +160,7 @@ def rank_by_scores(
     return Ranking(
         rows=rows,
         scores=pool.scores_N[drawn.positions_K].to(torch.float32).numpy(),
-        acquisition=name,
+        chosen_by=recipe.selection.name if selection.ignores_scores else name,
         propensities=_array(drawn),
         is_random=drawn.is_random_K.numpy(),
         is_typical=(is_typical_N[drawn.positions_K] & ~drawn.is_random_K).numpy(),
@@ -207,7 +208,7 @@ def rank_cold(
     ranking = Ranking(
         rows=candidates[positions],
         scores=scores[positions],
-        acquisition="random" if is_uniform else "clusters",
+        chosen_by="random" if is_uniform else "clusters",
         propensities=_array(drawn),
         is_random=drawn.is_random_K.numpy(),
         is_typical=np.zeros(len(positions), np.bool_),

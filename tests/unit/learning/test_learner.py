@@ -45,7 +45,7 @@ def test_the_ranking_is_the_candidates_in_order_of_their_scores():
     order = np.argsort(-result.scores, kind="stable")[:10]
     np.testing.assert_array_equal(result.ranking.rows, snapshot.candidate_rows[order])
     np.testing.assert_array_equal(result.ranking.scores, result.scores[order])
-    assert result.ranking.acquisition == "entropy"
+    assert result.ranking.chosen_by == "entropy"
     assert result.ranking.propensities is None
 
 
@@ -68,7 +68,7 @@ def test_a_cold_start_draws_uniformly_whatever_the_recipe(acquisition):
     result = run(make_recipe(acquisition=acquisition), make_snapshot(labelled=0))
     assert (result.weights, result.fit, result.evaluation) == (None, None, None)
     assert (result.ranking.top_classes, result.ranking.top_probs, dict(result.ranking.parts)) == (None, None, {})
-    assert result.ranking.acquisition == "random"
+    assert result.ranking.chosen_by == "random"
     np.testing.assert_allclose(result.ranking.propensities, [1 / (40 - rank) for rank in range(10)])
     np.testing.assert_array_equal(result.ranking.rows, run(snapshot=make_snapshot(labelled=0)).ranking.rows)
 

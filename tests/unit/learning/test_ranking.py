@@ -79,6 +79,13 @@ def test_what_is_typical_is_told_from_what_scores_and_draws_chose():
     assert run(make_recipe(selection="typiclust"), count=10).ranking.is_typical.all()
 
 
+@pytest.mark.parametrize(
+    ("selection", "chosen_by"), [("top_k", "margin"), ("k_center", "k_center"), ("badge", "badge")]
+)
+def test_what_ignores_scores_is_named_in_place_of_the_acquisition(selection, chosen_by):
+    assert run(make_recipe(acquisition="margin", selection=selection)).ranking.chosen_by == chosen_by
+
+
 def test_random_asking_is_random_throughout_and_diverse_asking_of_it_is_not():
     assert run(make_recipe(acquisition="random")).ranking.is_random.all()
     assert run(make_recipe(acquisition="random", random_share=0.3)).ranking.is_random.all()
@@ -127,7 +134,7 @@ def test_a_cold_start_by_clusters_ranks_everything_and_reaches_every_class_at_on
     truths = np.arange(55) % 3
     assert sorted(truths[ranking.rows[:3]]) == [0, 1, 2]
     assert sorted(ranking.rows) == sorted(snapshot.candidate_rows)
-    assert (ranking.acquisition, ranking.propensities, ranking.top_classes) == ("clusters", None, None)
+    assert (ranking.chosen_by, ranking.propensities, ranking.top_classes) == ("clusters", None, None)
     assert not ranking.is_random.any()
     assert (np.diff(ranking.scores) < 0).all()
     np.testing.assert_array_equal(ranking.scores, result.scores[np.searchsorted(snapshot.candidate_rows, ranking.rows)])

@@ -85,6 +85,18 @@ def test_equal_scores_are_a_batch_too(name):
 
 
 @ALL
+def test_turned_scores_change_the_choice_unless_it_ignores_them(name):
+    scores_N, labelled = make_scores(60), {"labels_per_class": 100.0, "batch_size": 8}
+    parameters = {**parse_pick(CHOICES, name).parameters}
+    if "shortlist" in parameters:
+        parameters["shortlist"] = 10
+    if "most_images" in parameters:
+        parameters["most_images"] = 30  # those that are not looked at follow by score
+    up, down = (select(name, turn * scores_N, 60, parameters=parameters, **labelled) for turn in (1, -1))
+    assert (up == down) == SELECTIONS.get(name).ignores_scores
+
+
+@ALL
 def test_the_same_seed_selects_the_same(name):
     assert select(name, make_scores(30), 8, seed=5) == select(name, make_scores(30), 8, seed=5)
 

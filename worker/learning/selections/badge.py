@@ -92,4 +92,4 @@ def _select(scored: Scored) -> Tensor:
     return badge(scored.seen_predictions, scored.seen_features, scored.pending_N, scored.count, scored.generator)
 
 
-SELECTIONS.add("badge", Selection(_select, needs_features=True, needs_log_probs=True))
+SELECTIONS.add("badge", Selection(_select, needs_features=True, needs_log_probs=True, ignores_scores=True))

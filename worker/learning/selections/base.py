@@ -88,13 +88,15 @@ class Selection:
 
     ``select`` returns positions in ``scores_N``, best first, each at most once: ``count`` of them, or all that are not
     pending. ``follows_scores`` says that the order is that of the scores and nothing else, so uniform scores give a
-    uniform draw. The ``needs_*`` say what it must be given. A selection that draws by known weights returns their
-    logarithms_N as ``draw_logits``; the chance of each choice follows from them.
+    uniform draw; ``ignores_scores``, that they play no part but where nothing else decides. The ``needs_*`` say what it
+    must be given. A selection that draws by known weights returns their logarithms_N as ``draw_logits``; the chance of
+    each choice follows from them.
     """
 
     select: Callable[[Scored], Tensor]
     needs_features: bool = False
     follows_scores: bool = False
+    ignores_scores: bool = False
     needs_labelled: bool = False
     needs_log_probs: bool = False
     needs_samples: bool = False

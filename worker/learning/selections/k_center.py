@@ -65,4 +65,4 @@ def _select(scored: Scored) -> Tensor:
     return k_center(scored.seen_features, scored.scores_N, scored.pending_N, scored.known_features, scored.count)
 
 
-SELECTIONS.add("k_center", Selection(_select, needs_features=True, needs_labelled=True))
+SELECTIONS.add("k_center", Selection(_select, needs_features=True, needs_labelled=True, ignores_scores=True))
