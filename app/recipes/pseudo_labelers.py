@@ -66,6 +66,13 @@ PSEUDO_LABELERS = Group(
             (
                 integer("per_round", 100, 1, 1_000_000, "Most images labelled anew in one round."),
                 integer("total", 1000, 1, 10_000_000, "Most pseudo-labels that stand at a time."),
+                integer(
+                    "per_class",
+                    0,
+                    0,
+                    10_000_000,
+                    "Most of them of one class, as the surest are often of a few easy ones; 0 for no bound.",
+                ),
                 *_THRESHOLD,
                 _WEIGHT,
             ),

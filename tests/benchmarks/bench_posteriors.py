@@ -42,7 +42,7 @@ def figures() -> dict[str, float]:
     return {**sampled_scoring(), **point_scores(), **redundancy(), **clustering()}
 
 
-def sampled_scoring(images: int = 10_000, samples: int = 100, repeats: int = 3) -> dict[str, float]:
+def sampled_scoring(images: int = 10_000, samples: int = 100, repeats: int = 8) -> dict[str, float]:
     """BALD over 10,000 images with 100 samples by dropout and by the last layer, against one plain forward pass."""
     draws = np.random.default_rng(0)
     pool = draws.integers(0, 256, (images, SIDE, SIDE, 1), dtype=np.uint8)

@@ -215,17 +215,22 @@ def test_most_confident_is_what_a_plain_loop_labels(images, standing, asked, num
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)
-@given(**cases, total=st.integers(1, 15))
-def test_budget_annotator_is_what_a_plain_loop_labels(images, standing, asked, number, threshold, shuffle, total):
+@given(**cases, total=st.integers(1, 15), per_class=st.integers(0, 4))
+def test_budget_annotator_is_what_a_plain_loop_labels(
+    images, standing, asked, number, threshold, shuffle, total, per_class
+):
     expected = {row: own for row, own in standing.items() if row not in images or images[row][0] == own}
     left = [row for row in sorted(images) if row not in standing and row not in asked]
     left = sorted((row for row in left if np.float32(images[row][1]) >= threshold), key=lambda row: -images[row][1])
     room, per_round = total - len(expected), max(1, number)
-    for row in left[: max(0, min(per_round, room))]:
-        expected[row] = images[row][0]
+    for row in left:
+        own = images[row][0]
+        has_place = not per_class or sum(one == own for one in expected.values()) < per_class
+        if has_place and room > 0 and per_round > 0:
+            expected[row], room, per_round = own, room - 1, per_round - 1
     guesses = build(images, standing, asked, shuffle)
-    found = label("budget_annotator", guesses, confidence=threshold, per_round=per_round, total=total).pseudo
-    assert as_dict(found) == expected
+    sizes = {"per_round": max(1, number), "total": total, "per_class": per_class}
+    assert as_dict(label("budget_annotator", guesses, confidence=threshold, **sizes).pseudo) == expected
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)

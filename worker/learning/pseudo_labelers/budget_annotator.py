@@ -19,7 +19,8 @@ def label_within_budget(guesses: Guesses, pick: Pick) -> Labelling:
     """Add the surest candidates above the threshold to what stands; what the network now says otherwise leaves.
 
     The budget counts what stands, so a label that leaves, or that a person's answer replaces, gives its place back. An
-    image that leaves is not labelled again in the same round.
+    image that leaves is not labelled again in the same round. What a network is surest of is mostly of a few easy
+    classes, and learning so many of them it finds them everywhere; ``per_class`` bounds how many of one class stand.
 
     References: source D (high-confidence samples within an annotation budget).
     """
@@ -30,8 +31,19 @@ def label_within_budget(guesses: Guesses, pick: Pick) -> Labelling:
     if threshold.value is None:
         return Labelling(kept, report)
     count = min(pick.integer("per_round"), pick.integer("total") - len(kept))
-    added = guesses.surest(is_new_N & (guesses.confidences >= threshold.value), count)
-    return Labelling(kept.joined(guesses.as_labels(added)), report)
+    sure = guesses.surest(is_new_N & (guesses.confidences >= threshold.value), len(guesses.rows))
+    if per_class := pick.integer("per_class"):
+        sure = sure[_places_in_class(guesses.classes[sure], kept.labels) < per_class]
+    return Labelling(kept.joined(guesses.as_labels(sure[: max(0, count)])), report)
+
+
+def _places_in_class(classes: np.ndarray, standing: np.ndarray) -> np.ndarray:
+    """Return how many labels of its class come before each of some, in their order and after those that stand."""
+    places = np.zeros(len(classes), np.int64)
+    for each in np.unique(classes):
+        is_of_class = classes == each
+        places[is_of_class] = np.count_nonzero(standing == each) + np.arange(np.count_nonzero(is_of_class))
+    return places
 
 
 def _is_contradicted(guesses: Guesses) -> np.ndarray:
