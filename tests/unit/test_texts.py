@@ -11,6 +11,7 @@ import pytest
 
 from app.errors import AnsweredAlready, AnswerGone, BudgetSpent, ClassRetired, LeftProject, NotAMember
 from app.pages.templating import STATIC, TEMPLATES
+from app.recipes import ACQUISITIONS, NETWORKS, Group
 from app.records import QuerySource, RoundState, UnusableReason
 from app.services.keys import Action
 from app.services.labeling_progress import NothingKind
@@ -79,6 +80,19 @@ def test_every_language_has_the_same_texts_with_the_same_placeholders(code: str)
 )
 def test_every_word_that_a_page_makes_a_key_of_has_a_text(prefix: str, words: list[str]) -> None:
     assert {f"{prefix}{word}" for word in words} <= texts_of(LEADING).all_keys()
+
+
+@pytest.mark.parametrize(
+    ("group", "names"),
+    [
+        (ACQUISITIONS, [choice.name for choice in ACQUISITIONS.choices]),
+        (NETWORKS, ["al_cnn", "softmax_regression", "ssl_cnn"]),  # the others are called alike in every language
+    ],
+)
+def test_what_pages_call_a_choice_is_what_the_recipe_book_calls_it(group: Group, names: list[str]) -> None:
+    titles = {choice.name: choice.title for choice in group.choices}
+    texts = texts_of(LEADING)
+    assert [texts.find(f"recipe.{group.name}.{name}", "") for name in names] == [titles[name] for name in names]
 
 
 def test_every_text_that_counts_has_one_and_other() -> None:
