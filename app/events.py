@@ -128,7 +128,7 @@ class Bus:
     async def _subscribed(self, project_id: int) -> AsyncIterator[str]:
         client = redis.asyncio.Redis.from_url(self._url, socket_connect_timeout=CONNECT_SECONDS)
         async with client, client.pubsub() as channel:
-            await channel.subscribe(_channel(project_id))
+            await channel.subscribe(channel_of(project_id))
             while True:
                 message = await channel.get_message(timeout=KEEP_ALIVE_SECONDS)
                 if message is None:
@@ -143,7 +143,7 @@ class Bus:
             case Task(name, ids):
                 self._celery.send_task(name.value, args=ids, retry=False)
             case Event(project_id, kind, data):
-                self._redis.publish(_channel(project_id), _encoded(kind, data))
+                self._redis.publish(channel_of(project_id), _encoded(kind, data))
 
 
 def celery_url(redis_url: str) -> str:
@@ -151,9 +151,10 @@ def celery_url(redis_url: str) -> str:
     return redis_url.replace("unix://", "redis+socket://", 1).replace("?db=", "?virtual_host=")
 
 
+def channel_of(project_id: int) -> str:
+    """Return the Redis channel that a project's events are published on."""
+    return f"querent:project:{project_id}"
+
+
 def _encoded(kind: EventKind, data: dict[str, Any]) -> str:
     return json.dumps({**data, "kind": kind.value})
-
-
-def _channel(project_id: int) -> str:
-    return f"querent:project:{project_id}"

@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 from sqlalchemy import func, select, update
 
 from app.database import Database
-from app.events import Bus
+from app.events import Bus, channel_of
 from app.records import Annotation, Class, Lease, Outcome, ProjectState, Query, User
 from app.services import claiming, labeling, leases
 from app.services.labeling import Answer
@@ -211,9 +211,8 @@ def telling(web: WebServer) -> Iterator[Database]:
 
 def is_heard(web: WebServer, scene: Scene) -> bool:
     """Return whether an open page hears the project's events; what is told before is not told again."""
-    channel = f"querent:project:{scene.project_id}"
     with redis.Redis.from_url(str(web.settings.redis_url)) as line:
-        [(_, listeners)] = line.pubsub_numsub(channel)
+        [(_, listeners)] = line.pubsub_numsub(channel_of(scene.project_id))
     return bool(listeners)
 
 

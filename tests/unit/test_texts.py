@@ -12,10 +12,11 @@ import pytest
 from app.errors import AnsweredAlready, AnswerGone, BudgetSpent, ClassRetired, LeftProject, NotAMember
 from app.pages.templating import STATIC, TEMPLATES
 from app.recipes import ACQUISITIONS, NETWORKS, Group
-from app.records import QuerySource, RoundState, UnusableReason
+from app.records import TYPICAL, QuerySource, RoundState, UnusableReason
 from app.services.keys import Action
 from app.services.labeling_progress import NothingKind
 from app.texts import FOLDER, LEADING, PLACEHOLDER, languages, pick_language, texts_of
+from worker.learning.selections import SELECTIONS
 from worker.learning.snapshot import Stage
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -72,6 +73,10 @@ def test_every_language_has_the_same_texts_with_the_same_placeholders(code: str)
         ),
         ("labeling.reasons.", [reason.value.replace(" ", "_") for reason in UnusableReason]),
         ("labeling.why.", list(QuerySource)),
+        (
+            "labeling.why.not-by-score.",
+            [TYPICAL, *(name for name in SELECTIONS.names() if SELECTIONS.get(name).ignores_scores)],
+        ),
         (
             "labeling.",
             [f"{action.value}.says" for action in (Action.UNDO, Action.SKIP, Action.UNSURE, Action.UNUSABLE)],

@@ -21,6 +21,7 @@ from worker.sources.layout import Parts, arrange, parts_of
 
 LARGEST_TOTAL_BYTES = 100 * 1024**3  # uncompressed; an archive may hold thousands of times its own size
 _ENCRYPTED = 0x1
+# What zipfile and its decompressors raise on damaged members, and on methods (NotImplementedError) they do not know.
 _DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, NotImplementedError, RuntimeError)
 
 
