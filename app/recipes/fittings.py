@@ -22,7 +22,8 @@ FITTINGS = Group(
             "supervised",
             "Labels only",
             "Fits the network to the labelled images, from scratch or from the previous round's weights.",
-            "Adam (Kingma and Ba 2015) with early stopping and learning-rate reduction (source A)",
+            "Adam (Kingma and Ba 2015) with early stopping and learning-rate reduction (source A), averaged weights "
+            "(Tarvainen and Valpola 2017)",
             "Always available.",
             (
                 one_of("start", ("scratch", "warm"), "Begin each round from new weights or the last round's."),
@@ -33,6 +34,7 @@ FITTINGS = Group(
                 ),
                 number("learning_rate", 0.002, 1e-6, 1.0, "Adam's first step size."),
                 number("weight_decay", 0.0001, 0.0, 1.0, "Pull of all weights towards zero (L2)."),
+                number("average", 0.0, 0.0, 0.9999, "Share of the averaged weights kept at a step; 0 for no average."),
                 integer("patience", 12, 1, 1000, "Epochs without improvement before fitting stops."),
                 integer("reduce_after", 5, 1, 1000, "Epochs without improvement before the learning rate is halved."),
                 number("validation_share", 0.0, 0.0, 0.5, "Share of the labels kept aside to decide when to stop."),

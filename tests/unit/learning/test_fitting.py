@@ -128,6 +128,37 @@ def test_fitting_is_adam_on_the_mean_loss():
     torch.testing.assert_close(network.head.weight, bare.head.weight)
 
 
+@pytest.mark.parametrize("network_name", ["softmax_regression", "al_cnn"])
+def test_what_remains_of_a_fit_is_the_average_of_its_steps(network_name):
+    data, share = make_training_set(20), 0.3
+    epochs = {"minibatch": 32, "learning_rate": 0.001}  # one minibatch holds all, so an epoch is one step
+    expected = make_network(network_name).state_dict()
+    for steps in (1, 2, 3):
+        live = make_network(network_name)
+        fit(live, data, epochs=steps, **epochs)
+        kept = min(share, (1 + steps) / (10 + steps))
+        for name, value in live.state_dict().items():
+            mixed = kept * expected[name] + (1 - kept) * value
+            expected[name] = mixed if value.is_floating_point() else value
+    network = make_network(network_name)
+    report = fit(network, data, epochs=3, average=share, **epochs)
+    assert report.best_epoch == 3
+    for name, value in network.state_dict().items():
+        torch.testing.assert_close(value, expected[name], msg=name)
+
+
+def test_it_is_the_averaged_weights_that_are_validated_and_kept():
+    data, validation = make_training_set(40), make_unlearnable(30)
+    parameters = {"average": 0.9, "epochs": 6, "learning_rate": 0.01, "patience": 50}
+    network = make_network()
+    report = fit(network, data, validation=validation, **parameters)
+    assert report.best.validation_loss == min(epoch.validation_loss for epoch in report.epochs)
+    assert loss_of(network, validation) == pytest.approx(report.best.validation_loss, rel=1e-5)
+    plain = fit(make_network(), data, validation=validation, **{**parameters, "average": 0.0})
+    assert [epoch.loss for epoch in report.epochs] == [epoch.loss for epoch in plain.epochs]
+    assert report.epochs[-1].validation_loss < plain.epochs[-1].validation_loss  # it lags behind what it does worse
+
+
 def test_an_epoch_of_few_labels_takes_at_least_the_steps_asked_for():
     report = fit(make_network(), make_training_set(20), epochs=2, minibatch=8, least_steps=5)
     assert report.steps == 2 * 6  # two passes of three minibatches

@@ -10,6 +10,7 @@ from torch.optim import Adam
 from app.recipes import Pick
 from worker.learning.augmentation import change, changes_for
 from worker.learning.devices import mixed_precision
+from worker.learning.fitting.averaging import Averaged
 from worker.learning.fitting.base import FITTINGS, EpochReport, Stopped
 from worker.learning.fitting.course import Course, Lesson, check_loss, fitting, predict, validate, weighted_loss
 from worker.learning.fitting.stopping import BestWeights, Plateau
@@ -21,23 +22,26 @@ def teach_supervised(lesson: Lesson) -> Course:
     """Fit to labelled images; one class is enough, though it teaches nothing.
 
     By loss the first epoch is the first that can be kept. By accuracy the weights that the fit begins with can be, so
-    that a fit that goes on from earlier ones never does worse than they on the validation images.
+    that a fit that goes on from earlier ones never does worse than they on the validation images. With ``average`` it
+    is the averaged weights that are measured on the validation images and kept; the training loss is that of the live
+    ones.
 
-    References: Kingma and Ba 2015 (Adam); source A (early stopping and learning-rate reduction).
+    References: Kingma and Ba 2015 (Adam); source A (early stopping and learning-rate reduction); Tarvainen and Valpola
+    2017 (averaged weights).
     """
     network, pick = lesson.network, lesson.pick
-    optimizer = make_optimizer(network, pick)
+    optimizer, averaged = make_optimizer(network, pick), Averaged(network, pick.number("average"))
     plateau = Plateau(pick.integer("patience"), pick.integer("reduce_after"))
     begun = measure_start(lesson)
     if begun is not None:
         plateau.best_loss = begun.figure("accuracy")
-    best, reports, steps = BestWeights(network), list[EpochReport](), 0
+    best, reports, steps = BestWeights(averaged.network), list[EpochReport](), 0
     stopped_by = None
     while stopped_by is None:
         rate = float(optimizer.param_groups[0]["lr"])
-        loss, epoch_steps = run_epoch(lesson, optimizer)
+        loss, epoch_steps = run_epoch(lesson, optimizer, after_step=averaged.move)
         steps += epoch_steps
-        report = EpochReport(len(reports) + 1, loss, rate, *validate(network, lesson.validation))
+        report = EpochReport(len(reports) + 1, loss, rate, *validate(averaged.network, lesson.validation))
         check_loss(report)
         if plateau.see(report.figure(pick.text("stop_by"))):
             best.keep()
@@ -46,6 +50,7 @@ def teach_supervised(lesson: Lesson) -> Course:
         stopped_by = Stopped.PATIENCE if plateau.is_over else lesson.reason_to_stop(report.epoch)
         plateau.slow_down(optimizer)
     best.restore()
+    averaged.settle()
     return Course(tuple(reports), plateau.best_epoch, steps, stopped_by, begun)
 
 
