@@ -303,8 +303,8 @@ class _Round:
         # Fittings split first of all, so the same generator and share keep the same labels aside.
         _, kept_aside = split(data, self.recipe.fitting.number("validation_share"), self._seeded("fitting"))
         validation = self.validation or data.at(kept_aside.to(self.device))
-        first, *others = networks
-        fitted = Fitted(first, pick.parameters, self._seeded("posterior"), data, validation, tuple(others))
+        generator, is_joint = self._seeded("posterior"), SELECTIONS.get(self.recipe.selection.name).needs_samples
+        fitted = Fitted(networks[0], pick.parameters, generator, data, validation, networks[1:], is_joint)
         return POSTERIORS.get(pick.name)(fitted)
 
     def evaluate(self, posterior: Posterior) -> Evaluation | None:

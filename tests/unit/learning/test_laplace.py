@@ -12,6 +12,8 @@ from app.recipes import POSTERIORS as CHOICES
 from app.recipes import parse_pick
 from tests.unit.learning.factories import CPU, make_blobs, make_network, make_recipe, make_snapshot, make_spec
 from tests.unit.learning.factories import make_training_set as make_training
+from worker.learning import learner
+from worker.learning.acquisitions.bald import bald_scores
 from worker.learning.errors import NotFiniteError, ShapeError
 from worker.learning.fitting import TrainingSet
 from worker.learning.learner import step
@@ -19,7 +21,9 @@ from worker.learning.networks import Network
 from worker.learning.pool import normalise
 from worker.learning.posteriors import POSTERIORS, Fitted, read_all
 from worker.learning.posteriors.curvature import best_precision, least_loss, linear_curvature, weight_slopes
+from worker.learning.posteriors.heads import NormalLogits, SampledLastLayer
 from worker.learning.posteriors.laplace import check_laplace, measure_all_weights, measure_last_layer
+from worker.learning.scoring import score_rows
 
 KINDS = {"last_layer": measure_last_layer, "all_weights": measure_all_weights}
 GIVEN = {"prior": "given", "prior_precision": 3.0}
@@ -35,10 +39,11 @@ def fit_briefly(network, training, steps=20):
     return network
 
 
-def make_fitted(training, network=None, seed=0, validation=None, **parameters):
+def make_fitted(training, network=None, seed=0, validation=None, is_joint=True, **parameters):
     network = network or fit_briefly(make_network("al_cnn"), training)
     chosen = parse_pick(CHOICES, {"name": "laplace", **parameters}).parameters
-    return Fitted(network, chosen, torch.Generator().manual_seed(seed), training, validation)
+    generator = torch.Generator().manual_seed(seed)
+    return Fitted(network, chosen, generator, training, validation, is_joint=is_joint)
 
 
 def read(fitted, images):
@@ -95,6 +100,16 @@ def test_the_predictive_of_the_same_draws_agrees_with_laplace_torch(weights, tra
     np.testing.assert_allclose(read(fitted, images).exp(), expected.detach(), rtol=1e-3, atol=1e-6)
 
 
+def test_the_logits_of_an_image_are_distributed_as_laplace_torch_says(training, theirs):
+    inputs = normalise(torch.from_numpy(make_blobs(6, seed=5)[0]))
+    posterior = POSTERIORS.get("laplace")(make_fitted(training, is_joint=False, **GIVEN))
+    means, variances = posterior.logits(posterior.network.trunk(inputs))
+    expected_means, expected_covariances = theirs["last_layer"]._glm_predictive_distribution(inputs)
+    np.testing.assert_allclose(means.detach(), expected_means.detach(), rtol=1e-3, atol=1e-5)
+    covariances = torch.diag_embed(variances.detach())
+    np.testing.assert_allclose(covariances, expected_covariances.detach(), rtol=1e-3, atol=1e-6)
+
+
 @pytest.mark.parametrize("weights", KINDS)
 def test_the_prior_has_the_largest_marginal_likelihood_of_laplace_torch(weights, training, theirs):
     found = KINDS[weights](make_fitted(training, weights=weights, prior="marginal_likelihood")).prior_precision
@@ -129,9 +144,11 @@ def test_a_linear_gaussian_model_has_its_closed_form():
     assert evidence(precision) > max(evidence(precision * 1.01), evidence(precision / 1.01))
 
 
-def test_drawn_logits_have_the_mean_and_variance_of_the_closed_form():
+@pytest.mark.parametrize("is_joint", [True, False])
+def test_drawn_logits_have_the_mean_and_variance_of_the_closed_form(is_joint):
     training, images = make_training(30), make_blobs(4, seed=7)[0]
-    fitted = make_fitted(training, make_network(), samples=1000, prior="given", prior_precision=20.0)
+    given = {"samples": 1000, "prior": "given", "prior_precision": 20.0}
+    fitted = make_fitted(training, make_network(), is_joint=is_joint, **given)
     log_probs = read(fitted, images).double()
     drawn = log_probs[..., 0] - log_probs[..., 1]  # logits up to a constant
     variances = measure_last_layer(fitted).variances_P
@@ -143,6 +160,56 @@ def test_drawn_logits_have_the_mean_and_variance_of_the_closed_form():
     # Five standard errors of 1,000 draws.
     assert ((drawn.mean(0) - (logits[:, 0] - logits[:, 1])).abs() < 5 * (expected / 1000).sqrt()).all()
     np.testing.assert_allclose(drawn.var(0), expected, rtol=5 * math.sqrt(2 / 1000))
+
+
+def test_what_is_said_of_images_one_by_one_is_what_shared_weights_say_of_each():
+    training, images = make_training(60), make_blobs(8, seed=7)[0]
+    network = fit_briefly(make_network("al_cnn"), training)
+    given = {"samples": 1000, "prior": "given", "prior_precision": 20.0}
+    joint, single = (
+        read(make_fitted(training, network, is_joint=is_joint, **given), images).double().exp()
+        for is_joint in (True, False)
+    )
+    bald = [bald_scores(probs.log()) for probs in (joint, single)]
+    standard_errors = ((joint.var(0) + single.var(0)) / 1000).sqrt()
+    assert ((joint.mean(0) - single.mean(0)).abs() < 5 * standard_errors).all()
+    torch.testing.assert_close(bald[0], bald[1], rtol=0.2, atol=1e-4)
+    assert bald[1].min() > 1e-3
+
+
+def test_images_one_by_one_share_their_draws():
+    training, images = make_training(30), make_blobs(1, seed=7)[0]
+    twice = np.concatenate([images, images])
+    log_probs = read(make_fitted(training, is_joint=False, **GIVEN), twice)
+    torch.testing.assert_close(log_probs[:, 0], log_probs[:, 1])
+    assert log_probs[:, 0].std(0).min() > 0
+
+
+def test_a_layer_without_biases_has_certain_ones():
+    head = nn.Linear(64, 3, bias=False)
+    network = Network(make_spec(), nn.Flatten(), head).eval()
+    training, images = make_training(30), make_blobs(4, seed=7)[0]
+    for is_joint in (True, False):
+        fitted = make_fitted(training, network, is_joint=is_joint, samples=1000, **GIVEN)
+        drawn = read(fitted, images).double()
+        variances_P = measure_last_layer(fitted).variances_P
+        inputs = normalise(torch.from_numpy(images)).flatten(1).double()
+        expected = inputs.square() @ (variances_P.view(3, 64)[0] + variances_P.view(3, 64)[1])
+        np.testing.assert_allclose((drawn[..., 0] - drawn[..., 1]).var(0), expected, rtol=5 * math.sqrt(2 / 1000))
+
+
+@pytest.mark.parametrize(("selection", "kind"), [("top_k", NormalLogits), ("batch_bald", SampledLastLayer)])
+def test_a_selection_that_reads_images_together_gets_shared_weights(selection, kind, monkeypatch):
+    seen = set()
+
+    def noting(entry, parameters, posterior, *given, **named):
+        seen.add(type(posterior))
+        return score_rows(entry, parameters, posterior, *given, **named)
+
+    monkeypatch.setattr(learner, "score_rows", noting)
+    recipe = make_recipe(posterior={"name": "laplace", "samples": 5}, selection=selection, acquisition="bald")
+    step(recipe, make_snapshot(labelled=30), count=3, round_number=1, device="cpu")
+    assert seen == {kind}
 
 
 def test_slopes_are_those_of_finite_differences():

@@ -13,6 +13,7 @@ ALL = pytest.mark.parametrize(
     "name",
     [
         *POSTERIORS.names(),
+        {"name": "laplace", "samples": 6, "is_joint": True},
         {"name": "laplace", "weights": "all_weights", "samples": 6},
         {"name": "laplace", "weights": "all_weights", "predictive": "sampled", "samples": 6},
     ],
@@ -21,13 +22,15 @@ ALL = pytest.mark.parametrize(
 
 
 def make_posterior(name, seed=0, network="al_cnn", training=None, validation=None, **sizes):
-    pick = parse_pick(CHOICES, name)
+    is_joint = isinstance(name, dict) and name.get("is_joint", False)
+    pick = parse_pick(CHOICES, {key: value for key, value in name.items() if key != "is_joint"} if is_joint else name)
     first, *others = (
         make_network(network, seed=member, **sizes) for member in range(int(pick.parameters.get("members", 1)))
     )
     training = training or make_training_set(12, side=first.spec.side)
     generator = torch.Generator().manual_seed(seed)
-    return POSTERIORS.get(pick.name)(Fitted(first, pick.parameters, generator, training, validation, tuple(others)))
+    fitted = Fitted(first, pick.parameters, generator, training, validation, tuple(others), is_joint)
+    return POSTERIORS.get(pick.name)(fitted)
 
 
 def rows_of(*rows):

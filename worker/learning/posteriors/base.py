@@ -37,7 +37,9 @@ class Fitted:
 
     ``network`` is fitted and in evaluation mode; ``others`` are the further members of a committee. ``training`` holds
     the labelled images, on the network's device, for a posterior that measures how far they pin the weights down, and
-    ``validation`` those that decided when to stop: some of them that fitting kept aside, or others.
+    ``validation`` those that decided when to stop: some of them that fitting kept aside, or others. ``is_joint`` says
+    that a sample has to be one version of the weights for all images, as it is read for what they say together; else it
+    need only be right for each image by itself.
     """
 
     network: Network
@@ -46,6 +48,7 @@ class Fitted:
     training: TrainingSet | None = None
     validation: TrainingSet | None = None
     others: tuple[Network, ...] = ()
+    is_joint: bool = False
 
 
 @dataclass(frozen=True)

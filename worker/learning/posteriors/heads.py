@@ -1,4 +1,4 @@
-"""Many versions of a network's last linear layer, read with one matrix product."""
+"""Many versions of a network's last linear layer, read with one matrix product, or what they say of single images."""
 
 from __future__ import annotations
 
@@ -66,6 +66,41 @@ class SampledLastLayer:
         return Reading(self.heads.log_probs(self.before(features_ND)), features_ND.float())
 
 
+@dataclass(frozen=True)
+class NormalLogits:
+    """A posterior of a last layer with normal, independent weights behind a trunk that is certain, image by image.
+
+    An image's logits are then normal and independent themselves, with known means and variances, so S draws of C logits
+    say the same about it as S draws of C x H weights, for the cost of one more layer. All images share ``draws_CS``,
+    which are standard normal, so that their scores can be compared. What several images say together is not that of
+    shared weights; that takes ``SampledLastLayer``.
+
+    ``weight_variances_CH`` and ``bias_variances_C`` are those of the layer.
+
+    References: Kingma, Salimans and Welling 2015 (local reparameterisation).
+    """
+
+    network: Network
+    last: LastLayer
+    weight_variances_CH: Tensor
+    bias_variances_C: Tensor
+    draws_CS: Tensor
+
+    def logits(self, features_ND: Tensor) -> tuple[Tensor, Tensor]:
+        """Return means_NC and variances_NC of the logits, float32."""
+        hidden_NH = self.last.before(features_ND)
+        means_NC = self.last.linear(hidden_NH).float()
+        variances_CH, variances_C = self.weight_variances_CH.float(), self.bias_variances_C.float()
+        return means_NC, torch.addmm(variances_C, hidden_NH.float().square(), variances_CH.T)
+
+    def read(self, images_NCHW: Tensor) -> Reading:
+        """Return log_probs_SNC and features_ND, both float32; one pass through the trunk."""
+        features_ND = self.network.trunk(images_NCHW)
+        means_NC, variances_NC = self.logits(features_ND)
+        logits_NCS = torch.addcmul(means_NC.unsqueeze(2), variances_NC.sqrt().unsqueeze(2), self.draws_CS)
+        return Reading(torch.log_softmax(logits_NCS, dim=1).permute(2, 0, 1), features_ND.float())
+
+
 def last_layer(network: Network) -> LastLayer | None:
     """Split a head before its last linear layer; None if it does not end in one."""
     layers = list(network.head) if isinstance(network.head, nn.Sequential) else [network.head]
@@ -85,3 +120,17 @@ def need_last_layer(network: Network) -> LastLayer:
         reason = f"the head of {network.spec.name} does not end in a linear layer"
         raise RecipeError("posterior.weights", reason, "use all_weights, or another network")
     return found
+
+
+def split_layer(numbers: Tensor, linear: nn.Linear) -> tuple[Tensor, Tensor]:
+    """Split numbers that belong to the parameters of a linear layer, C x H weights row by row, then C biases.
+
+    Args:
+        numbers: [..., P].
+        linear: the layer; P is the number of its parameters.
+    Returns:
+        [..., C, H] and [..., C], the latter zeros for a layer without biases.
+    """
+    size = linear.weight.numel()
+    weights = numbers[..., :size].reshape(*numbers.shape[:-1], *linear.weight.shape)
+    return weights, weights.new_zeros(weights.shape[:-1]) if linear.bias is None else numbers[..., size:]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -25,7 +25,13 @@ from worker.learning.posteriors.curvature import (
     least_loss,
     parameter_count,
 )
-from worker.learning.posteriors.heads import LinearSamples, SampledLastLayer, need_last_layer
+from worker.learning.posteriors.heads import (
+    LinearSamples,
+    NormalLogits,
+    SampledLastLayer,
+    need_last_layer,
+    split_layer,
+)
 from worker.learning.posteriors.weight_samples import LinearisedWeights, SampledWeights
 
 # Samples of all weights are kept, and so are the slopes of one image: 1 GiB of float32.
@@ -88,11 +94,13 @@ def check_laplace(network: Network, parameters: Mapping[str, Value]) -> None:
 
 
 def make_laplace(fitted: Fitted) -> Posterior:
-    """Draw S samples of the weights that are uncertain; every image is read by the same samples.
+    """Draw S samples of what the uncertain weights say; every image is read by the same draws.
 
     The curvature is the diagonal generalised Gauss-Newton summed over all labelled images, those kept aside included. A
     diagonal forgets that weights make up for each other, so the prior of the largest marginal likelihood leaves the
     predictions far too wide; the loss on labels kept aside says how much narrower they should be.
+
+    The last layer's samples are of the logits, whose distribution is known, unless images are read together.
 
     Raises:
         RecipeError: as ``check_laplace``.
@@ -100,17 +108,26 @@ def make_laplace(fitted: Fitted) -> Posterior:
     """
     is_last = fitted.parameters["weights"] == "last_layer"
     measured = measure_last_layer(fitted) if is_last else measure_all_weights(fitted)
-    draws_SP = torch.randn(int(fitted.parameters["samples"]), len(measured.means_P), generator=fitted.generator)
-    draws_SP = draws_SP.to(measured.means_P.device)
+    read_with, held_out = _reader(fitted, len(measured.means_P)), fitted.validation
 
     def at(prior_precision: float) -> Posterior:
-        deviations_P = replace(measured, prior_precision=prior_precision).variances_P.sqrt().float()
-        return _read_with(fitted, draws_SP * deviations_P)
+        return read_with(replace(measured, prior_precision=prior_precision).variances_P)
 
-    held_out = fitted.validation
     if fitted.parameters["prior"] != "validation" or held_out is None or not len(held_out):
         return at(measured.prior_precision)
     return at(least_loss(lambda precision: _loss(at(precision), held_out), measured.prior_precision))
+
+
+def _reader(fitted: Fitted, size: int) -> Callable[[Tensor], Posterior]:
+    """Return what makes a posterior out of the variances of ``size`` weights, with the same draws each time."""
+    network, parameters = fitted.network, fitted.parameters
+    samples, device = int(parameters["samples"]), next(network.parameters()).device
+    if parameters["weights"] == "last_layer" and not fitted.is_joint:
+        last = need_last_layer(network)
+        draws_CS = torch.randn(last.linear.out_features, samples, generator=fitted.generator).to(device)
+        return lambda variances_P: NormalLogits(network, last, *split_layer(variances_P, last.linear), draws_CS)
+    draws_SP = torch.randn(samples, size, generator=fitted.generator).to(device)
+    return lambda variances_P: _read_with(fitted, draws_SP * variances_P.sqrt().float())
 
 
 def _read_with(fitted: Fitted, offsets_SP: Tensor) -> Posterior:
@@ -118,10 +135,7 @@ def _read_with(fitted: Fitted, offsets_SP: Tensor) -> Posterior:
     if fitted.parameters["weights"] == "last_layer":
         last = need_last_layer(network)
         drawn_SP = parameters_to_vector(last.linear.parameters()).detach() + offsets_SP
-        size, shape = last.linear.weight.numel(), last.linear.weight.shape
-        weights_SCH = drawn_SP[:, :size].reshape(-1, *shape)
-        biases_SC = weights_SCH.new_zeros(len(drawn_SP), shape[0]) if last.linear.bias is None else drawn_SP[:, size:]
-        return SampledLastLayer(network, last.before, LinearSamples.of(weights_SCH, biases_SC))
+        return SampledLastLayer(network, last.before, LinearSamples.of(*split_layer(drawn_SP, last.linear)))
     if fitted.parameters["predictive"] == "linearised":
         return LinearisedWeights(network, offsets_SP)
     return SampledWeights(network, offsets_SP)
