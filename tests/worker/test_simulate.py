@@ -14,7 +14,7 @@ import pytest
 
 from tests.processes import QUERENT, Product, clean_environment, querent, running
 
-SECONDS = 240
+SECONDS = 600  # a bound for busy machines: one takes half a minute where nothing else runs
 FIELDS = {
     "round", "labels", "test_accuracy", "test_accuracy_low", "test_accuracy_high", "test_nll", "seconds_fit",
     "seconds_score",
@@ -41,7 +41,7 @@ def simulate(product: Product, *arguments: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(2400)
 def test_entropy_reaches_95_percent_with_200_labels_of_digits(
     product: Product, capsys: pytest.CaptureFixture[str]
 ) -> None:
