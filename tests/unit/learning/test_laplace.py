@@ -185,6 +185,17 @@ def test_images_one_by_one_share_their_draws():
     assert log_probs[:, 0].std(0).min() > 0
 
 
+def test_variances_of_logits_stay_in_float32_under_mixed_precision():
+    network, inputs = make_network("softmax_regression"), torch.rand(5, 1, 8, 8)
+    posterior = POSTERIORS.get("laplace")(make_fitted(make_training(30), network, is_joint=False, **GIVEN))
+    _, expected = posterior.logits(network.trunk(inputs))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        means, variances = posterior.logits(network.trunk(inputs))
+        assert posterior.read(inputs).log_probs_SNC.dtype == torch.float32
+    assert means.dtype == variances.dtype == torch.float32
+    torch.testing.assert_close(variances, expected)
+
+
 def test_a_layer_without_biases_has_certain_ones():
     head = nn.Linear(64, 3, bias=False)
     network = Network(make_spec(), nn.Flatten(), head).eval()

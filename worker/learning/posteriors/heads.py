@@ -91,7 +91,9 @@ class NormalLogits:
         hidden_NH = self.last.before(features_ND)
         means_NC = self.last.linear(hidden_NH).float()
         variances_CH, variances_C = self.weight_variances_CH.float(), self.bias_variances_C.float()
-        return means_NC, torch.addmm(variances_C, hidden_NH.float().square(), variances_CH.T)
+        # In bfloat16, which a GPU reads with, sums of squares would keep two digits.
+        with torch.autocast(hidden_NH.device.type, enabled=False):
+            return means_NC, torch.addmm(variances_C, hidden_NH.float().square(), variances_CH.T)
 
     def read(self, images_NCHW: Tensor) -> Reading:
         """Return log_probs_SNC and features_ND, both float32; one pass through the trunk."""
