@@ -833,7 +833,9 @@ def test_a_server_that_knows_no_pages_of_answers_gets_them_one_by_one(grid_stage
     page.route("**/answers/batch", lambda route: route.fulfill(status=404, json={"error": "not_found"}))
     seen = look(page)
     page.keyboard.press("Enter")
-    assert stored(scene, 10) == dict.fromkeys(seen, scene.class_ids["0"])
+    # the handler of the route runs only while the browser is talked to
+    until(lambda: (page.wait_for_timeout(20), len(scene.answers()) == 10)[1], 40, "the page is saved")
+    assert scene.stored() == dict.fromkeys(seen, scene.class_ids["0"])
     assert page.locator("#notice .notice").count() == 0
 
 
