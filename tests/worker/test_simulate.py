@@ -14,7 +14,7 @@ import pytest
 
 from tests.processes import QUERENT, Product, clean_environment, querent, running
 
-SECONDS = 600  # a bound for busy machines: one takes half a minute where nothing else runs
+SECONDS = 600  # a bound, not a measure: on two cores shared with five processes one took more than 240
 FIELDS = {
     "round", "labels", "test_accuracy", "test_accuracy_low", "test_accuracy_high", "test_nll", "seconds_fit",
     "seconds_score",
