@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.recipes.choices import Choice, Group, number, one_of, switch
+from app.recipes.choices import Choice, Group, integer, number, one_of, switch
 
 _FIRST_WEIGHTS = one_of(
     "weights", ("none", "imagenet"), "Begin from new weights, or from those published for ImageNet."
@@ -25,6 +25,13 @@ NETWORKS = Group(
             (
                 number("dropout", 0.5, 0.0, 0.9, "Share of hidden units silenced while fitting."),
                 switch("batch_norm", True, "Normalise after each convolution; without, it learns slowly."),
+                integer(
+                    "feature_side",
+                    1,
+                    1,
+                    4,
+                    "Cells a side in which features are told apart: 1 gives 64 features; 2, from 32 pixels on, 256.",
+                ),
             ),
         ),
         Choice(

@@ -93,8 +93,8 @@ def begin(spec: NetworkSpec, parent: bytes | None, generator: Generator, member:
         member: which network of a committee.
     Returns:
         the network on the CPU, and whose weights it has. A parent of another family, channels, side, kind of first
-        weights or normalisation, or without this member, gives new weights (or the published ones, if the specification
-        says so); one with other classes gives its trunk.
+        weights, normalisation or grid of features, or without this member, gives new weights (or the published ones, if
+        the specification says so); one with other classes gives its trunk.
     Raises:
         BadInput: the parent is not a model file.
         RecipeError: published weights cannot be fetched.
@@ -116,10 +116,11 @@ def begin(spec: NetworkSpec, parent: bytes | None, generator: Generator, member:
     return network, Start.SCRATCH
 
 
-def _kin(spec: NetworkSpec) -> tuple[str, int, int, bool, bool]:
+def _kin(spec: NetworkSpec) -> tuple[str, int, int, bool, bool, int]:
     """Return what two networks have to share for one to take the other's trunk."""
     is_normalised = bool(spec.parameters.get("batch_norm", True))
-    return spec.name, spec.channels, spec.side, spec.is_pretrained, is_normalised
+    feature_side = int(spec.parameters.get("feature_side", 1))
+    return spec.name, spec.channels, spec.side, spec.is_pretrained, is_normalised, feature_side
 
 
 def _copy_state(network: Network) -> dict[str, Tensor]:

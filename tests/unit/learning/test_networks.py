@@ -65,9 +65,33 @@ def test_images_of_another_size_are_refused_naming_both(name):
         make_network(name)(torch.rand(2, 3, 8, 8))
 
 
-def test_al_cnn_has_64_features_at_every_side():
-    for side in (4, 8, 16, 28, 64):
-        assert make_network("al_cnn", side=side).trunk(torch.rand(1, 1, side, side)).shape == (1, 64)
+def make_al_cnn(side, **parameters):
+    spec = NetworkSpec("al_cnn", class_count=3, channels=1, side=side, parameters={"dropout": 0.5, **parameters})
+    return build_network(spec, torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(
+    ("feature_side", "features"),
+    [
+        (None, {4: 64, 8: 64, 16: 64, 28: 64, 32: 64, 64: 64}),
+        (1, {4: 64, 28: 64, 32: 64, 64: 64}),
+        (2, {4: 64, 28: 64, 31: 64, 32: 256, 64: 256}),
+        (4, {32: 256, 48: 576, 64: 1024, 100: 1024}),
+    ],
+)
+def test_al_cnn_tells_features_apart_in_as_many_cells_as_asked_for_and_left(feature_side, features):
+    asked = {} if feature_side is None else {"feature_side": feature_side}
+    for side, width in features.items():
+        network = make_al_cnn(side, **asked)
+        assert network.trunk(torch.rand(2, 1, side, side)).shape == (2, width)
+        assert network(torch.rand(2, 1, side, side)).shape == (2, 3)
+
+
+def test_al_cnn_with_other_cells_begins_anew():
+    grid, point = make_al_cnn(32, feature_side=2), make_al_cnn(32, feature_side=1)
+    for wanted, parent in ((grid.spec, point), (point.spec, grid)):
+        assert begin(wanted, Weights.of(parent).to_bytes(), torch.Generator())[1] is Start.SCRATCH
+    assert begin(grid.spec, Weights.of(grid).to_bytes(), torch.Generator())[1] is Start.WARM
 
 
 def test_al_cnn_says_which_sides_it_cannot_see():

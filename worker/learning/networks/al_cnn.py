@@ -11,8 +11,9 @@ from worker.learning.networks.base import NETWORKS, Network, NetworkSpec
 def build_al_cnn(spec: NetworkSpec) -> Network:
     """Three 3x3 convolutions of 16, 32 and 64, each with batch-norm (unless left out), ReLU and max-pooling by 2, 2, 4.
 
-    Below 16 pixels the last pool shrinks to what is left; above, the largest response of each channel is kept, so
-    there are always 64 features.
+    Below 16 pixels the last pool shrinks to what is left. Then each channel keeps its largest response in each cell of
+    a grid of ``feature_side`` cells a side, fewer where fewer are left: with 1 there are 64 features, with 2, from 32
+    pixels on, 256.
 
     Raises:
         RecipeError: images of fewer than 4 pixels a side, which the pools would use up.
@@ -27,9 +28,10 @@ def build_al_cnn(spec: NetworkSpec) -> Network:
         norms = [nn.BatchNorm2d(width)] if is_normalised else []
         layers += [nn.Conv2d(channels, width, 3, padding=1), *norms, nn.ReLU(), nn.MaxPool2d(pool)]
         channels, side = width, side // pool
-    if side > 1:
-        layers.append(nn.AdaptiveMaxPool2d(1))
+    cells = min(side, int(spec.parameters.get("feature_side", 1)))  # weights of earlier releases do not say
+    if side > cells:
+        layers.append(nn.AdaptiveMaxPool2d(cells))
     trunk = nn.Sequential(*layers, nn.Flatten())
     dropout = nn.Dropout(float(spec.parameters["dropout"]))
-    head = nn.Sequential(nn.Linear(64, 512), nn.ReLU(), dropout, nn.Linear(512, spec.class_count))
+    head = nn.Sequential(nn.Linear(64 * cells**2, 512), nn.ReLU(), dropout, nn.Linear(512, spec.class_count))
     return Network(spec, trunk, head)

@@ -39,6 +39,9 @@ _MOST_NUMBERS = 2**28
 _CHUNK_PIXELS = 2**16
 _WORTH_ALL_CORES = 2**21
 
+_Reader = Callable[[Tensor], Posterior]
+"""Makes a posterior out of the variances of the uncertain weights, with the same draws each time."""
+
 
 @dataclass(frozen=True)
 class WeightsPosterior:
@@ -108,7 +111,8 @@ def make_laplace(fitted: Fitted) -> Posterior:
     """
     is_last = fitted.parameters["weights"] == "last_layer"
     measured = measure_last_layer(fitted) if is_last else measure_all_weights(fitted)
-    read_with, held_out = _reader(fitted, len(measured.means_P)), fitted.validation
+    read_with = _last_layer_reader(fitted) if is_last else _all_weights_reader(fitted, len(measured.means_P))
+    held_out = fitted.validation
 
     def at(prior_precision: float) -> Posterior:
         return read_with(replace(measured, prior_precision=prior_precision).variances_P)
@@ -118,27 +122,30 @@ def make_laplace(fitted: Fitted) -> Posterior:
     return at(least_loss(lambda precision: _loss(at(precision), held_out), measured.prior_precision))
 
 
-def _reader(fitted: Fitted, size: int) -> Callable[[Tensor], Posterior]:
-    """Return what makes a posterior out of the variances of ``size`` weights, with the same draws each time."""
-    network, parameters = fitted.network, fitted.parameters
-    samples, device = int(parameters["samples"]), next(network.parameters()).device
-    if parameters["weights"] == "last_layer" and not fitted.is_joint:
-        last = need_last_layer(network)
-        draws_CS = torch.randn(last.linear.out_features, samples, generator=fitted.generator).to(device)
+def _last_layer_reader(fitted: Fitted) -> _Reader:
+    network, last = fitted.network, need_last_layer(fitted.network)
+    if not fitted.is_joint:
+        draws_CS = _draw(fitted, last.linear.out_features, int(fitted.parameters["samples"]))
         return lambda variances_P: NormalLogits(network, last, *split_layer(variances_P, last.linear), draws_CS)
-    draws_SP = torch.randn(samples, size, generator=fitted.generator).to(device)
-    return lambda variances_P: _read_with(fitted, draws_SP * variances_P.sqrt().float())
+    means_P = parameters_to_vector(last.linear.parameters()).detach()
+    draws_SP = _draw(fitted, int(fitted.parameters["samples"]), len(means_P))
 
-
-def _read_with(fitted: Fitted, offsets_SP: Tensor) -> Posterior:
-    network = fitted.network
-    if fitted.parameters["weights"] == "last_layer":
-        last = need_last_layer(network)
-        drawn_SP = parameters_to_vector(last.linear.parameters()).detach() + offsets_SP
+    def read_with(variances_P: Tensor) -> Posterior:
+        drawn_SP = means_P + draws_SP * variances_P.sqrt().float()
         return SampledLastLayer(network, last.before, LinearSamples.of(*split_layer(drawn_SP, last.linear)))
-    if fitted.parameters["predictive"] == "linearised":
-        return LinearisedWeights(network, offsets_SP)
-    return SampledWeights(network, offsets_SP)
+
+    return read_with
+
+
+def _all_weights_reader(fitted: Fitted, size: int) -> _Reader:
+    kind = LinearisedWeights if fitted.parameters["predictive"] == "linearised" else SampledWeights
+    draws_SP = _draw(fitted, int(fitted.parameters["samples"]), size)
+    return lambda variances_P: kind(fitted.network, draws_SP * variances_P.sqrt().float())
+
+
+def _draw(fitted: Fitted, rows: int, columns: int) -> Tensor:
+    device = next(fitted.network.parameters()).device
+    return torch.randn(rows, columns, generator=fitted.generator).to(device)
 
 
 def _loss(posterior: Posterior, held_out: TrainingSet) -> float:
