@@ -27,7 +27,7 @@ NETWORKS = Group(
                 switch("batch_norm", True, "Normalise after each convolution; without, it learns slowly."),
                 integer(
                     "feature_side",
-                    1,
+                    2,
                     1,
                     4,
                     "Cells a side in which features are told apart: 1 gives 64 features; 2, from 32 pixels on, 256.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,8 +94,8 @@ def begin(spec: NetworkSpec, parent: bytes | None, generator: Generator, member:
         member: which network of a committee.
     Returns:
         the network on the CPU, and whose weights it has. A parent of another family, channels, side, kind of first
-        weights, normalisation or grid of features, or without this member, gives new weights (or the published ones, if
-        the specification says so); one with other classes gives its trunk.
+        weights or normalisation, or without this member, gives new weights (or the published ones, if the specification
+        says so); one with other classes, or more or fewer features, gives its trunk.
     Raises:
         BadInput: the parent is not a model file.
         RecipeError: published weights cannot be fetched.
@@ -103,7 +104,7 @@ def begin(spec: NetworkSpec, parent: bytes | None, generator: Generator, member:
     weights = None if parent is None else Weights.from_bytes(parent)
     if weights is not None and _kin(weights.spec) == _kin(spec) and member < len(weights.members):
         state = weights.members[member]
-        if weights.spec.class_count == spec.class_count:
+        if _shapes(state) == _shapes(network.state_dict()):
             network.load_state_dict(state)
             return network, Start.WARM
         shared = {name: value for name, value in state.items() if name.startswith("trunk.")}
@@ -116,11 +117,14 @@ def begin(spec: NetworkSpec, parent: bytes | None, generator: Generator, member:
     return network, Start.SCRATCH
 
 
-def _kin(spec: NetworkSpec) -> tuple[str, int, int, bool, bool, int]:
+def _kin(spec: NetworkSpec) -> tuple[str, int, int, bool, bool]:
     """Return what two networks have to share for one to take the other's trunk."""
     is_normalised = bool(spec.parameters.get("batch_norm", True))
-    feature_side = int(spec.parameters.get("feature_side", 1))
-    return spec.name, spec.channels, spec.side, spec.is_pretrained, is_normalised, feature_side
+    return spec.name, spec.channels, spec.side, spec.is_pretrained, is_normalised
+
+
+def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in state.items()}
 
 
 def _copy_state(network: Network) -> dict[str, Tensor]:

@@ -87,11 +87,17 @@ def test_al_cnn_tells_features_apart_in_as_many_cells_as_asked_for_and_left(feat
         assert network(torch.rand(2, 1, side, side)).shape == (2, 3)
 
 
-def test_al_cnn_with_other_cells_begins_anew():
-    grid, point = make_al_cnn(32, feature_side=2), make_al_cnn(32, feature_side=1)
+@pytest.mark.parametrize(("side", "start"), [(28, Start.WARM), (32, Start.TRUNK)])
+def test_al_cnn_with_another_grid_takes_the_trunk_and_all_where_the_grid_makes_no_difference(side, start):
+    grid, point = (
+        make_al_cnn(side, feature_side=2),
+        make_al_cnn(side),
+    )  # the second says nothing, as earlier releases did
     for wanted, parent in ((grid.spec, point), (point.spec, grid)):
-        assert begin(wanted, Weights.of(parent).to_bytes(), torch.Generator())[1] is Start.SCRATCH
-    assert begin(grid.spec, Weights.of(grid).to_bytes(), torch.Generator())[1] is Start.WARM
+        network, found = begin(wanted, Weights.of(parent).to_bytes(), torch.Generator().manual_seed(1))
+        assert found is start
+        assert torch.equal(parameters_of(network.trunk), parameters_of(parent.trunk))
+        assert network(torch.rand(2, 1, side, side)).shape == (2, 3)
 
 
 def test_al_cnn_says_which_sides_it_cannot_see():
