@@ -31,7 +31,7 @@ class Start(StrEnum):
     SCRATCH = "scratch"
     PRETRAINED = "pretrained"  # published weights in the trunk, a new head
     WARM = "warm"
-    TRUNK = "trunk"  # the parent's where they fit; the head is new because the classes changed
+    TRUNK = "trunk"  # the parent's where they fit; the head is new, since classes or features changed
 
 
 @dataclass(frozen=True)
