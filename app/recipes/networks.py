@@ -27,10 +27,11 @@ NETWORKS = Group(
                 switch("batch_norm", True, "Normalise after each convolution; without, it learns slowly."),
                 integer(
                     "feature_side",
-                    2,
+                    4,
                     1,
                     4,
-                    "Cells a side in which features are told apart: 1 gives 64 features; 2, from 32 pixels on, 256.",
+                    "Cells a side in which features are told apart, as far as the pools leave them: "
+                    "1 gives 64 features, 2 from 32 pixels on 256, 4 from 64 pixels on 1,024.",
                 ),
             ),
         ),

@@ -1,4 +1,4 @@
-"""The small convolutional network of warm-started active learning: 64 features, a hidden layer of 512, dropout."""
+"""The small convolutional network of warm-started active learning: three convolutions, 512 units, dropout."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ def build_al_cnn(spec: NetworkSpec) -> Network:
     """Three 3x3 convolutions of 16, 32 and 64, each with batch-norm (unless left out), ReLU and max-pooling by 2, 2, 4.
 
     Below 16 pixels the last pool shrinks to what is left. Then each channel keeps its largest response in each cell of
-    a grid of ``feature_side`` cells a side, fewer where fewer are left: with 1 there are 64 features, with 2, from 32
-    pixels on, 256.
+    a grid of ``feature_side`` cells a side, fewer where fewer are left: with 1 there are 64 features, as published for
+    28 pixels, with 2, from 32 pixels on, 256, and with 4, from 64 pixels on, 1,024.
 
     Raises:
         RecipeError: images of fewer than 4 pixels a side, which the pools would use up.
