@@ -122,9 +122,9 @@ def read_features(
 
 
 def trunk_digest(network: Network) -> str:
-    """Return what tells trunks apart: family, sizes and every weight."""
+    """Return what tells trunks apart: family, sizes, layers (some have no weights) and every weight."""
     spec = network.spec
-    digest = hashlib.blake2b(f"{spec.name}/{spec.channels}/{spec.side}/{spec.is_pretrained}".encode())
+    digest = hashlib.blake2b(f"{spec.name}/{spec.channels}/{spec.side}/{spec.is_pretrained}/{network.trunk}".encode())
     for name, value in network.trunk.state_dict().items():
         digest.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())

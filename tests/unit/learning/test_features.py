@@ -5,12 +5,13 @@ import pytest
 import torch
 
 from app.errors import RecipeError
-from tests.unit.learning.factories import CPU, make_blobs, make_network, make_recipe, make_snapshot
+from tests.unit.learning.factories import CPU, make_blobs, make_network, make_recipe, make_snapshot, make_spec
 from worker.learning.acquisitions import ACQUISITIONS
 from worker.learning.errors import ShapeError
 from worker.learning.features import FeatureTable, OverFeatures, read_features, trunk_digest
 from worker.learning.fitting import Start
 from worker.learning.learner import Stage, step
+from worker.learning.networks import build_network
 from worker.learning.pool import normalise
 from worker.learning.posteriors import POSTERIORS, Fitted, read_all
 from worker.learning.selections import SELECTIONS
@@ -94,6 +95,16 @@ def test_another_trunk_makes_a_table_useless_and_another_head_does_not():
         first.trunk[1].running_mean[0].add_(1e-3)
     assert read(range(10), first, known=known)[2] == 10
     assert trunk_digest(make_network("softmax_regression")) != trunk_digest(make_network("softmax_regression", side=9))
+
+
+def test_features_told_apart_in_other_cells_are_read_anew():
+    images = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 1), np.uint8)
+    spec, tables = make_spec("al_cnn", side=32), []
+    for side in (1, 2):
+        spec = replace(spec, parameters={**spec.parameters, "feature_side": side})
+        network = build_network(spec, torch.Generator().manual_seed(0)).eval()  # the same trunk's weights both times
+        tables.append(read(range(6), network, images, known=tables[-1] if tables else None)[1])
+    assert [table.features_MD.shape for table in tables] == [(6, 64), (6, 256)]
 
 
 def test_no_rows_read_nothing():

@@ -89,10 +89,8 @@ def test_al_cnn_tells_features_apart_in_as_many_cells_as_asked_for_and_left(feat
 
 @pytest.mark.parametrize(("side", "start"), [(28, Start.WARM), (32, Start.TRUNK)])
 def test_al_cnn_with_another_grid_takes_the_trunk_and_all_where_the_grid_makes_no_difference(side, start):
-    grid, point = (
-        make_al_cnn(side, feature_side=2),
-        make_al_cnn(side),
-    )  # the second says nothing, as earlier releases did
+    # Weights of earlier releases, such as point's, say nothing of a grid.
+    grid, point = make_al_cnn(side, feature_side=2), make_al_cnn(side)
     for wanted, parent in ((grid.spec, point), (point.spec, grid)):
         network, found = begin(wanted, Weights.of(parent).to_bytes(), torch.Generator().manual_seed(1))
         assert found is start
