@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import exists, select
+from sqlalchemy import exists, func, select
 from sqlalchemy.orm import Session
 
 from app.records import Image, Project
@@ -86,6 +86,12 @@ def channels_of(session: Session, project_id: int) -> int:
     """Return 1 if all of a project's images are grey, else 3."""
     coloured = exists().where(Image.project_id == project_id, ~Image.grey)
     return 3 if session.scalar(select(coloured)) else 1
+
+
+def shorter_side_of(session: Session, project_id: int) -> int:
+    """Return the pixels on the shorter side of a project's images, the median; 0 without images."""
+    median = func.percentile_disc(0.5).within_group(func.least(Image.width, Image.height))
+    return session.scalar(select(median).where(Image.project_id == project_id)) or 0
 
 
 def hashes_by_row(session: Session, project_id: int) -> list[str]:

@@ -28,7 +28,7 @@ from app.services.rounds import FittedModel, RankedImage, RoundResult
 from app.services.snapshots import SnapshotRows
 from app.settings import DeviceChoice, Settings
 from app.storage import Storage
-from worker.arrays import PoolArrays, channels_of, hashes_by_row, read_table, write_table
+from worker.arrays import PoolArrays, channels_of, hashes_by_row, read_table, shorter_side_of, write_table
 from worker.exclusive import exclusively
 from worker.learning.evaluation import Evaluation
 from worker.learning.learner import Progress, Snapshot, StepResult, step
@@ -118,6 +118,8 @@ class RoundRunner:
         with self._database.unchanging() as session:
             project = projects.get(session, project_id)
             recipe = parse_recipe(project.recipe)
+            if not recipe.image_side:
+                recipe = recipe.for_images(shorter_side_of(session, project_id))
             class_ids = [known.id for known in projects.classes_of(session, project_id)]
             channels = channels_of(session, project_id)
             parent = rounds.latest_model(session, project_id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -23,10 +23,11 @@ SIZES: tuple[Parameter, ...] = (
     integer("seed_set", 20, 1, 10_000, "First images, asked about before there is a network."),
     integer(
         "image_side",
-        16,
-        4,
+        0,
+        0,
         512,
-        "Pixels per side at which the network sees the images: 16 do for digits and icons, photos gain by 32 or 64.",
+        "Pixels per side at which the network sees the images, 4 or more; 0 follows them: 32 if half of them have as "
+        "many on their shorter side, else 16. Photos gain by 64.",
     ),
     one_of(
         "cold_start",
@@ -45,6 +46,9 @@ SIZES: tuple[Parameter, ...] = (
     ),
     integer("seed", 0, 0, 2**31 - 1, "Start of every random draw: same seed, same data, same batches."),
 )
+
+SMALL_SIDE, LARGE_SIDE = 16, 32  # at which images are seen when the side follows them
+LEAST_SIDE = 4
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,9 @@ class Recipe:
     seed: int
 
     def __post_init__(self) -> None:
+        if 0 < self.image_side < LEAST_SIDE:
+            remedy = f"use {LEAST_SIDE} or more, or 0 to follow the images"
+            raise RecipeError("image_side", f"{self.image_side} pixels per side show nothing", remedy)
         samples = posterior_samples(self.posterior)
         for group, pick in ((ACQUISITIONS, self.acquisition), (SELECTIONS, self.selection)):
             least = group.choice(pick.name).least_samples
@@ -118,6 +125,16 @@ class Recipe:
     def labels_by_itself(self) -> bool:
         """Whether the network labels images too: a pseudo-labeler other than ``none`` was chosen."""
         return self.pseudo_labeler.name != PSEUDO_LABELERS.choices[0].name
+
+    def for_images(self, shorter_side: int) -> Recipe:
+        """Return the recipe with the side at which images are seen, where it follows them; else itself.
+
+        Args:
+            shorter_side: pixels on the shorter side of the images, the median.
+        """
+        if self.image_side:
+            return self
+        return replace(self, image_side=LARGE_SIDE if shorter_side >= LARGE_SIDE else SMALL_SIDE)
 
     def as_json(self) -> dict[str, Any]:
         """Return the recipe as JSON that ``parse_recipe`` reads back to an equal recipe."""

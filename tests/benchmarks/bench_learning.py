@@ -31,6 +31,7 @@ from worker.learning.scoring import score_rows
 
 CPU = torch.device("cpu")
 SIDE = 16
+DIGITS_SIDE = 8  # as they come
 
 
 def digits(side: int = SIDE) -> tuple[np.ndarray, np.ndarray]:
@@ -101,12 +102,12 @@ def score_throughput(repeats: int = 15, copies: int = 8) -> dict[str, float]:
 
 def digits_round(labelled: int = 200, repeats: int = 3) -> dict[str, float]:
     """Seconds of one whole round of the default recipe on digits, with the stages it consists of."""
-    images, labels = digits(parse_recipe().image_side)
+    recipes = [parse_recipe({"seed": number}).for_images(DIGITS_SIDE) for number in range(repeats)]
+    images, labels = digits(recipes[0].image_side)
     rows = np.random.default_rng(0).permutation(len(images))
     test, known, candidates = np.split(rows, [400, 400 + labelled])
     snapshot = Snapshot(images, 10, known, labels[known], candidates, test, labels[test])
     started = time.perf_counter()
-    recipes = [parse_recipe({"seed": number}) for number in range(repeats)]
     results = [step(recipe, snapshot, count=40, round_number=1, device=CPU) for recipe in recipes]
     total = (time.perf_counter() - started) / repeats
     stages = ("fit", "evaluate", "score", "select")
@@ -116,7 +117,7 @@ def digits_round(labelled: int = 200, repeats: int = 3) -> dict[str, float]:
 
 def digits_curves(seeds: int = 3, budget: int = 200, **recipe: Any) -> dict[str, list[float]]:
     """Mean test accuracy on digits after 20, 40 ... ``budget`` labels, for every acquisition of the catalogue."""
-    images, labels = digits(parse_recipe(recipe).image_side)
+    images, labels = digits(parse_recipe(recipe).for_images(DIGITS_SIDE).image_side)
     rows = np.random.default_rng(0).permutation(len(images))
     curves = {}
     for name in ACQUISITIONS.names():
@@ -128,7 +129,8 @@ def digits_curves(seeds: int = 3, budget: int = 200, **recipe: Any) -> dict[str,
 def _curve(
     images: np.ndarray, labels: np.ndarray, rows: np.ndarray, budget: int, recipe: dict[str, Any]
 ) -> list[float]:
-    chosen, test, pool = parse_recipe(recipe), np.sort(rows[:400]), np.sort(rows[400:])
+    chosen = parse_recipe(recipe).for_images(DIGITS_SIDE)
+    test, pool = np.sort(rows[:400]), np.sort(rows[400:])
     oracle, known, accuracies = SimulatedOracle(labels, 10, seed=chosen.seed), pool[:0], list[float]()
     for number in range(budget // chosen.batch_size + 1):
         candidates = np.setdiff1d(pool, known)

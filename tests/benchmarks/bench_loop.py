@@ -67,12 +67,12 @@ def _measure(settings: Settings, database: Database) -> dict[str, float]:
 def _bare_step(settings: Settings, watch: Watch, number: int) -> float:
     """Time the same learning on the same labels in this process, without database, queue or storage."""
     from app.storage import Storage
-    from worker.arrays import hashes_by_row
+    from worker.arrays import hashes_by_row, shorter_side_of
 
     storage = Storage(settings.storage)
     with watch.database.transaction() as session:
         project = projects.get(session, watch.project_id)
-        recipe = parse_recipe(project.recipe)
+        recipe = parse_recipe(project.recipe).for_images(shorter_side_of(session, watch.project_id))
         class_ids = [known.id for known in projects.classes_of(session, watch.project_id)]
         rows = snapshots.read_snapshot(session, project, class_ids)
         hashes = hashes_by_row(session, watch.project_id)

@@ -27,6 +27,7 @@ from app.recipes import (
     parse_recipe,
     posterior_samples,
 )
+from app.recipes.reading import LEAST_SIDE
 
 BOUNDED = [
     (group, choice, parameter)
@@ -96,7 +97,8 @@ recipes = (
         {},
         optional={
             **{group.name: picks_of(group) for group in GROUPS},
-            **{size.name: values_of(size) for size in SIZES},
+            **{size.name: values_of(size) for size in SIZES if size.name != "image_side"},
+            "image_side": st.just(0) | st.integers(LEAST_SIDE, 512),
         },
     )
     .map(paired)
@@ -240,6 +242,22 @@ def test_a_precision_that_nothing_can_measure_is_told_with_its_remedy(
 def test_co_training_without_a_pair_is_told_with_its_remedy(parts: dict[str, Any], told: str) -> None:
     with pytest.raises(RecipeError, match=told):
         parse_recipe({**parts, "pseudo_labeler": "co_training"})
+
+
+@pytest.mark.parametrize(("shorter_side", "side"), [(0, 16), (28, 16), (31, 16), (32, 32), (2000, 32)])
+def test_a_side_that_is_not_given_follows_the_images(shorter_side: int, side: int) -> None:
+    recipe = parse_recipe()
+    assert recipe.image_side == 0
+    seen = recipe.for_images(shorter_side)
+    assert seen == parse_recipe({"image_side": side})
+    assert seen.for_images(2000 - shorter_side) == seen
+
+
+@pytest.mark.parametrize("side", [1, 3, -1, 513])
+def test_a_side_at_which_nothing_is_seen_is_told_with_its_remedy(side: int) -> None:
+    with pytest.raises(RecipeError, match=r"image_side.*(use 4 or more, or 0|0 to 512)"):
+        parse_recipe({"image_side": side})
+    assert parse_recipe({"image_side": 4}).image_side == 4
 
 
 def test_options_and_assignments_go_together() -> None:

@@ -20,6 +20,8 @@ from app.recipes import SIZES, Recipe, parse_recipe
 FOLDER = Path(__file__).parent / "experiments"
 # A run sets these from its seed, its seed set and its budget.
 _SET_BY_RUNS = {"batch_size": "budget.batch", "seed_set": "seed_set.count", "seed": "--seeds"}
+# Pixels on the shorter side of a set's images, the median, for recipes whose image_side follows them.
+SHORTER_SIDES = {"digits": 8, "mnist": 28, "fashionmnist": 28, "cifar10": 32, "caltech101": 112}
 
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -43,7 +45,7 @@ class Data(_Table):
     With a ``rare_class``, the pool holds ``rare_share`` of it and otherwise the other classes as they come.
     """
 
-    name: Literal["digits", "mnist", "fashionmnist", "cifar10", "caltech101"]
+    name: Literal["digits", "mnist", "fashionmnist", "cifar10", "caltech101"]  # the keys of SHORTER_SIDES
     repeats: Annotated[int, Field(ge=1, le=20)] = 1
     noise: Share = 0.0
     rare_class: Annotated[int, Field(ge=0)] | None = None
@@ -174,7 +176,7 @@ class Experiment(_Table):
         given = merged(self.recipe, arm.recipe)
         given = merged(given, self.first_fit) if first else given
         sizes = {"batch_size": self.budget.batch, "seed_set": self.seed_set.count, "seed": seed}
-        return parse_recipe({**given, **sizes})
+        return parse_recipe({**given, **sizes}).for_images(SHORTER_SIDES[self.data.name])
 
     def labels_by_itself(self, arm: Arm) -> bool:
         """Return whether an arm has a pseudo-labeler, and images that nobody labelled."""

@@ -103,7 +103,7 @@ def halve(labels_N: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class Pupil:
-    """One network of a pair, in evaluation mode, the labels that it always learns from, and its source of draws."""
+    """One network of a pair, in evaluation mode, the labels that it was fitted to, and its source of draws."""
 
     network: Network
     labelled: TrainingSet
@@ -184,13 +184,30 @@ def co_train(
         losses = list[float]()
         for own, pupil in enumerate(pupils):
             taught = taken[own if source is Source.OWN else 1 - own]
-            data = _what_to_learn(pupil.labelled, inputs, taught, pick, fitting)
+            data = _what_to_learn(labels_along(pupils, own, source, pick), inputs, taught, pick, fitting)
             losses.append(_learn(pupil, data, fitting, optimizers[own], averages[own], epoch=epoch))
         last = PairEpoch(epoch, source, taken, (losses[0], losses[1]), networks)
         on_epoch(last)
     for average in averages:
         average.settle()
     return last
+
+
+def labels_along(pupils: tuple[Pupil, Pupil], own: int, source: Source, pick: Pick) -> TrainingSet:
+    """Return the labelled images that a network goes on with in an epoch, beside what it is taught.
+
+    Args:
+        pupils: the pair.
+        own: 0 or 1, the network that learns.
+        source: whom it learns from in this epoch.
+        pick: the pseudo-labeler, whose ``labelled`` says whose they are: "own"; "both"; or "source",
+            those of the network that it learns from, its own where that is nobody.
+    """
+    whose = pick.text("labelled")
+    if whose == "both":
+        return pupils[0].labelled.beside(pupils[1].labelled)
+    is_others = whose == "source" and source is Source.OTHER
+    return pupils[1 - own if is_others else own].labelled
 
 
 def take_sure(
@@ -233,7 +250,7 @@ def _what_to_learn(
     labelled: TrainingSet, inputs: Images, taught: PseudoLabels, pick: Pick, fitting: Pick
 ) -> TrainingSet:
     data, device = labelled, labelled.labels_N.device
-    if len(taught):
+    if len(taught) and pick.number("weight"):
         labels_K = torch.from_numpy(taught.labels).to(device)
         data = data.joined(TrainingSet(take(inputs, taught.rows, device), labels_K), pick.number("weight"))
     return balance(data) if fitting.text("class_weights") == "balanced" else data

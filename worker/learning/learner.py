@@ -220,8 +220,6 @@ class _Round:
         for member, data in enumerate(lessons):
             shown, _ = split(data, fitting.number("validation_share"), self._seeded_member("fitting", member))
             along.append(data.at(shown.to(self.device)))
-        if pick.text("labelled") == "both":
-            along = [along[0].beside(along[1])] * 2
         pupils = [
             Pupil(network, data, self._seeded_member("co-training", member))
             for member, (network, data) in enumerate(zip(networks, along, strict=True))

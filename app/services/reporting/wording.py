@@ -37,7 +37,7 @@ def recipe_lines(recipe: Mapping[str, Any] | None) -> tuple[RecipeLine, ...]:
         return ()
     picks = tuple(_pick_line(group, recipe[group.name]) for group in GROUPS if group.name in recipe)
     sizes = tuple(
-        RecipeLine(size.name.replace("_", " ").capitalize(), str(recipe[size.name]))
+        RecipeLine(size.name.replace("_", " ").capitalize(), _size_words(size.name, recipe[size.name]))
         for size in SIZES
         if size.name in recipe
     )
@@ -48,6 +48,10 @@ def source_title(source: Mapping[str, Any]) -> str:
     """Return where images came from."""
     kind = str(source.get("kind", ""))
     return SOURCES.get(kind, kind)
+
+
+def _size_words(name: str, value: Any) -> str:
+    return "follows the images" if (name, value) == ("image_side", 0) else str(value)
 
 
 def _pick_line(group: Group, stored: Any) -> RecipeLine:

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from app.errors import BadInput, NotFound
 from app.recipes import parse_recipe
 from tests.unit.benchmark.factories import make_experiment, make_table
-from worker.benchmark.experiment import Experiment, Scale, known_experiments, load_experiment, merged, parse_experiment
+from worker.benchmark.experiment import (
+    SHORTER_SIDES,
+    Data,
+    Experiment,
+    Scale,
+    known_experiments,
+    load_experiment,
+    merged,
+    parse_experiment,
+)
 
 GOOD = """
 title = "T"
@@ -168,3 +178,16 @@ def test_an_arm_called_default_asks_as_people_are_asked(name: str) -> None:
     recipe, given = experiment.recipe_of(experiment.arm("default"), 0), parse_recipe()
     asks = ("posterior", "acquisition", "selection", "random_share", "duplicate_similarity", "batch_size")
     assert [getattr(recipe, part) for part in asks] == [getattr(given, part) for part in asks]
+
+
+@pytest.mark.parametrize(("data", "side"), [("mnist", 16), ("cifar10", 32)])
+def test_a_side_that_is_not_given_follows_the_set(tmp_path: Path, data: str, side: int) -> None:
+    experiment = load_experiment("default-cifar10", Scale.QUICK)
+    recipe = {name: value for name, value in experiment.recipe.items() if name != "image_side"}
+    followed = experiment.model_copy(update={"data": Data(name=data), "recipe": recipe})
+    assert followed.image_side == side
+    assert followed.recipe_of(followed.arms[0], 0).image_side == side
+
+
+def test_every_set_says_how_large_its_images_are() -> None:
+    assert set(SHORTER_SIDES) == set(get_args(Data.model_fields["name"].annotation))

@@ -163,10 +163,15 @@ def naive_pair(pick, fitting, rows, epochs=4):
         taken = naive_taken([pupil.network for pupil in pupils], images, rows, pick.number("confidence"))
         is_own_turn = pick.integer("condition") == 2 and ["even", "odd"][epoch % 2] == pick.text("own_epochs")
         for own, pupil in enumerate(pupils):
-            taught = taken[own if is_own_turn else 1 - own] if pick.integer("condition") else []
-            shown = torch.cat([pupil.labelled.images_NHWC, torch.from_numpy(images[[row for row, _ in taught]])])
-            labels = torch.cat([pupil.labelled.labels_N, torch.tensor([label for _, label in taught]).long()])
-            weights = torch.cat([torch.ones(len(pupil.labelled)), torch.full((len(taught),), weight)])
+            is_taught = pick.integer("condition") > 0
+            taught = taken[own if is_own_turn else 1 - own] if is_taught and weight else []
+            whose = {"own": [own], "both": [0, 1], "source": [1 - own if is_taught and not is_own_turn else own]}
+            along = [pupils[each].labelled for each in whose[pick.text("labelled")]]
+            pseudo = torch.from_numpy(images[[row for row, _ in taught]])
+            shown = torch.cat([*(each.images_NHWC for each in along), pseudo])
+            labels = [label for each in along for label in each.labels_N.tolist()]
+            weights = torch.cat([torch.ones(len(labels)), torch.full((len(taught),), weight)])
+            labels = torch.tensor(labels + [label for _, label in taught])
             torch.manual_seed(int(torch.randint(2**62, (), generator=pupil.generator)))
             pupil.network.train()
             for part in epoch_minibatches(len(labels), fitting.integer("minibatch"), 1, pupil.generator):
@@ -198,6 +203,13 @@ def naive_taken(networks, images, rows, threshold):
         {"condition": 2, "own_epochs": "odd"},
         {"condition": 0},
         {"condition": 1, "weight": 0.25},
+        {"condition": 1, "weight": 0, "labelled": "source"},
+        {"condition": 2, "labelled": "both"},
+        {"condition": 0, "labelled": "both"},
+        {"condition": 1, "labelled": "source"},
+        {"condition": 2, "labelled": "source"},
+        {"condition": 2, "labelled": "source", "own_epochs": "odd"},
+        {"condition": 0, "labelled": "source"},
     ],
     ids=str,
 )
