@@ -98,8 +98,8 @@ PSEUDO_LABELERS = Group(
                 one_of(
                     "labelled",
                     ("own", "both", "source"),
-                    "Labels that a network goes on with meanwhile: its own half, which keeps the two apart; all; or the "
-                    "half of the network that it learns from in that epoch.",
+                    "Labels that a network goes on with meanwhile: its own half, which keeps the two apart; all; or "
+                    "the half of the network that it learns from in that epoch.",
                 ),
                 number(
                     "confidence", 0.95, 0.0, 1.0, "Probability of the likeliest class from which a network is sure."
