@@ -229,11 +229,16 @@ def test_one_class_cannot_be_learned():
         run(snapshot=only)
 
 
-def test_images_too_small_for_the_network_name_the_side_to_use():
-    recipe = replace(make_recipe(network="al_cnn"), image_side=3)
-    snapshot = replace(make_snapshot(), images_NHWC=np.zeros((67, 3, 3, 1), np.uint8))
-    with pytest.raises(RecipeError, match="use 4 or more"):
+def test_images_too_large_for_the_network_name_the_side_to_use():
+    recipe = make_recipe(network="ssl_cnn", image_side=129)
+    snapshot = replace(make_snapshot(), images_NHWC=np.zeros((67, 129, 129, 1), np.uint8))
+    with pytest.raises(RecipeError, match="use 128 or fewer"):
         run(recipe, snapshot)
+
+
+def test_a_side_that_still_has_to_follow_the_images_is_refused():
+    with pytest.raises(ShapeError, match="0"):
+        run(make_recipe(image_side=0))
 
 
 @pytest.mark.parametrize(
