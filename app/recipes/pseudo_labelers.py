@@ -86,19 +86,19 @@ PSEUDO_LABELERS = Group(
             (
                 integer(
                     "condition",
-                    2,
+                    1,
                     0,
                     2,
-                    "1: each learns from the other's sure labels. 2: by turns from the other's and its own. 0: from "
-                    "nobody's, to compare with.",
+                    "1: each learns from the other's sure labels. 2: by turns from the other's and its own, which "
+                    "ruins a pair sooner. 0: from nobody's, to compare with.",
                 ),
                 one_of(
                     "own_epochs", ("even", "odd"), "Epochs in which condition 2 turns to a network's own sure labels."
                 ),
                 one_of(
                     "labelled",
-                    ("own", "both", "source"),
-                    "Labels that a network goes on with meanwhile: its own half, which keeps the two apart; all; or "
+                    ("both", "own", "source"),
+                    "Labels that a network goes on with meanwhile: all; its own half, which keeps the two apart; or "
                     "the half of the network that it learns from in that epoch.",
                 ),
                 number(

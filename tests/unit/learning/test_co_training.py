@@ -28,7 +28,8 @@ from worker.learning.pool import epoch_minibatches, normalise
 
 
 def make_pick(**parameters):
-    return parse_pick(PSEUDO_LABELERS, {"name": "co_training", "epochs": 4, "learning_rate": 0.001, **parameters})
+    plain = {"name": "co_training", "epochs": 4, "learning_rate": 0.001, "condition": 2, "labelled": "own"}
+    return parse_pick(PSEUDO_LABELERS, {**plain, **parameters})
 
 
 def make_pupils(network="al_cnn", count=12, fitted=10, seed=0):

@@ -21,7 +21,8 @@ QUICK = {"name": "supervised", "epochs": 3, "least_steps": 1, "augment": False, 
 
 
 def make_pair_recipe(fitting=None, **pseudo_labeler):
-    labeler = {"name": "co_training", "epochs": 3, "confidence": 0.4, "learning_rate": 0.001, **pseudo_labeler}
+    plain = {"name": "co_training", "epochs": 3, "confidence": 0.4, "learning_rate": 0.001}
+    labeler = {**plain, "condition": 2, "labelled": "own", **pseudo_labeler}
     return make_recipe(network="al_cnn", pseudo_labeler=labeler, fitting={**QUICK, **(fitting or {})}, batch_size=5)
 
 
