@@ -118,7 +118,7 @@ class RoundRunner:
         with self._database.unchanging() as session:
             project = projects.get(session, project_id)
             recipe = parse_recipe(project.recipe)
-            if not recipe.image_side:
+            if not recipe.image_side:  # else the median of a million images would be read for nothing
                 recipe = recipe.for_images(shorter_side_of(session, project_id))
             class_ids = [known.id for known in projects.classes_of(session, project_id)]
             channels = channels_of(session, project_id)

@@ -35,7 +35,7 @@ NOBODY = -1
 
 
 class Source(StrEnum):
-    """Whose sure labels a network learns from in an epoch, beside its own labelled images."""
+    """Whose sure labels a network learns from in an epoch, beside the labels of people."""
 
     OTHER = "other"
     OWN = "own"
@@ -152,9 +152,9 @@ def co_train(
 ) -> PairEpoch:
     """Let two networks, each fitted to labels of its own, learn from what only one of them is sure of.
 
-    Each epoch looks at all unlabelled images anew, whatever was taken before, and then goes once through each network's
-    labels and what it is taught. The optimizers begin anew and keep their moments from epoch to epoch. With
-    ``average``, it is the networks of averaged weights that teach, are told of and remain.
+    Each epoch looks at all unlabelled images anew, whatever was taken before, and then goes once through the labels
+    that ``labelled`` gives a network and what it is taught. The optimizers begin anew and keep their moments from epoch
+    to epoch. With ``average``, it is the networks of averaged weights that teach, are told of and remain.
 
     Args:
         pupils: the pair; its networks are trained in place and left in evaluation mode.
@@ -184,30 +184,13 @@ def co_train(
         losses = list[float]()
         for own, pupil in enumerate(pupils):
             taught = taken[own if source is Source.OWN else 1 - own]
-            data = _what_to_learn(labels_along(pupils, own, source, pick), inputs, taught, pick, fitting)
+            data = _what_to_learn(_labels_along(pupils, own, source, pick), inputs, taught, pick, fitting)
             losses.append(_learn(pupil, data, fitting, optimizers[own], averages[own], epoch=epoch))
         last = PairEpoch(epoch, source, taken, (losses[0], losses[1]), networks)
         on_epoch(last)
     for average in averages:
         average.settle()
     return last
-
-
-def labels_along(pupils: tuple[Pupil, Pupil], own: int, source: Source, pick: Pick) -> TrainingSet:
-    """Return the labelled images that a network goes on with in an epoch, beside what it is taught.
-
-    Args:
-        pupils: the pair.
-        own: 0 or 1, the network that learns.
-        source: whom it learns from in this epoch.
-        pick: the pseudo-labeler, whose ``labelled`` says whose they are: "own"; "both"; or "source",
-            those of the network that it learns from, its own where that is nobody.
-    """
-    whose = pick.text("labelled")
-    if whose == "both":
-        return pupils[0].labelled.beside(pupils[1].labelled)
-    is_others = whose == "source" and source is Source.OTHER
-    return pupils[1 - own if is_others else own].labelled
 
 
 def take_sure(
@@ -244,6 +227,15 @@ def _meanwhile(fitting: Pick, pick: Pick) -> Pick:
     augment = {"on": True, "off": False}.get(pick.text("augment"), fitting.switch("augment"))
     rate = pick.number("learning_rate")
     return Pick(fitting.name, {**fitting.parameters, "learning_rate": rate, "augment": augment})
+
+
+def _labels_along(pupils: tuple[Pupil, Pupil], own: int, source: Source, pick: Pick) -> TrainingSet:
+    """Return what people labelled and one network, 0 or 1, goes on with in an epoch, whatever it is taught besides."""
+    whose = pick.text("labelled")
+    if whose == "both":
+        return pupils[0].labelled.beside(pupils[1].labelled)
+    is_others = whose == "source" and source is Source.OTHER  # where the source is nobody, its own
+    return pupils[1 - own if is_others else own].labelled
 
 
 def _what_to_learn(

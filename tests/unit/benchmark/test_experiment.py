@@ -181,7 +181,7 @@ def test_an_arm_called_default_asks_as_people_are_asked(name: str) -> None:
 
 
 @pytest.mark.parametrize(("data", "side"), [("mnist", 16), ("cifar10", 32)])
-def test_a_side_that_is_not_given_follows_the_set(tmp_path: Path, data: str, side: int) -> None:
+def test_a_side_that_is_not_given_follows_the_set(data: str, side: int) -> None:
     experiment = load_experiment("default-cifar10", Scale.QUICK)
     recipe = {name: value for name, value in experiment.recipe.items() if name != "image_side"}
     followed = experiment.model_copy(update={"data": Data(name=data), "recipe": recipe})
