@@ -155,10 +155,12 @@ def stage(web: WebServer, database: Database) -> Stage:
 def open_page(chromium: Browser, web: WebServer) -> Iterator[Open]:
     contexts: list[BrowserContext] = []
 
-    def build(scene: Scene, user: User | None = None, **options: Any) -> Page:
+    def build(scene: Scene, user: User | None = None, *, moves_clock: bool = False, **options: Any) -> Page:
         context = web.context(chromium, user or scene.user, **options)
         contexts.append(context)
         page = context.new_page()
+        if moves_clock:  # from the first load on: a page loaded before would give its queries back at some later time
+            page.clock.install()
         page.goto(scene.path)
         return page
 

@@ -453,15 +453,10 @@ def test_leaving_gives_everything_back(grid_stage: GridStage, open_page: Open) -
 
 def test_a_lease_that_was_lost_takes_its_image_off_the_page(grid_stage: GridStage, open_page: Open) -> None:
     scene = grid_stage(queries=20)
-    page = open_page(scene)
-    see_page(page)
+    page = open_page(scene, moves_clock=True)
+    seen = see_page(page)
     until(lambda: scene.leases() == 20, 20, "both pages are held")
     page.wait_for_load_state("networkidle")  # and the browser knows of both
-    page.clock.install()
-    page.goto("about:blank")
-    until(lambda: scene.leases() == 0, 20, "and given back")
-    page.goto(scene.path)
-    seen = see_page(page)
     with scene.database.transaction() as session:
         lost = select(Query.id).where(Query.project_id == scene.project_id, Query.image_id == seen[4])
         session.execute(Lease.__table__.delete().where(Lease.query_id.in_(lost)))  # type: ignore[attr-defined]

@@ -57,10 +57,7 @@ def hurry(page: Page) -> None:
 
 def test_thirty_seconds_offline_in_the_middle_of_fifty_answers_lose_nothing(stage: Stage, open_page: Open) -> None:
     scene = stage(queries=60)
-    page = open_page(scene)
-    see(page)
-    page.clock.install()
-    page.reload()
+    page = open_page(scene, moves_clock=True)
     keys = "0123456789" * 5
     given = label_and_note(scene, page, keys[:20])
     scene.saved(20)
