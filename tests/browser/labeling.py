@@ -155,18 +155,25 @@ def stage(web: WebServer, database: Database) -> Stage:
 def open_page(chromium: Browser, web: WebServer) -> Iterator[Open]:
     contexts: list[BrowserContext] = []
 
-    def build(scene: Scene, user: User | None = None, *, moves_clock: bool = False, **options: Any) -> Page:
+    def build(
+        scene: Scene, user: User | None = None, *, before: Callable[[Page], object] | None = None, **options: Any
+    ) -> Page:
         context = web.context(chromium, user or scene.user, **options)
         contexts.append(context)
         page = context.new_page()
-        if moves_clock:  # from the first load on: a page loaded before would give its queries back at some later time
-            page.clock.install()
+        if before:  # it is loaded, and not again after: a page that is left gives its queries back at some later time
+            before(page)
         page.goto(scene.path)
         return page
 
     yield build
     for context in contexts:
         context.close()
+
+
+def move_clock(page: Page) -> None:
+    """Let the test say how fast the page's time goes; for ``before``."""
+    page.clock.install()
 
 
 def see(page: Page, previous: int | None = None) -> int:

@@ -30,7 +30,7 @@ from tests.browser.grid import (
     open_grid,
     see_page,
 )
-from tests.browser.labeling import DIGITS, HEAR, Open, assert_accessible, chromium, cut_off, open_page, web
+from tests.browser.labeling import DIGITS, HEAR, Open, assert_accessible, chromium, cut_off, move_clock, open_page, web
 from tests.waiting import until
 
 __all__ = ["chromium", "grid_stage", "open_grid", "open_page", "web"]
@@ -453,7 +453,7 @@ def test_leaving_gives_everything_back(grid_stage: GridStage, open_page: Open) -
 
 def test_a_lease_that_was_lost_takes_its_image_off_the_page(grid_stage: GridStage, open_page: Open) -> None:
     scene = grid_stage(queries=20)
-    page = open_page(scene, moves_clock=True)
+    page = open_page(scene, before=move_clock)
     seen = see_page(page)
     until(lambda: scene.leases() == 20, 20, "both pages are held")
     page.wait_for_load_state("networkidle")  # and the browser knows of both

@@ -277,10 +277,7 @@ def test_a_reason_held_down_answers_one_image(stage: Stage, open_page: Open) -> 
 
 def test_an_image_that_passes_on_closes_the_question_and_a_quick_key_is_told(stage: Stage, open_page: Open) -> None:
     scene = stage()
-    page = open_page(scene)
-    see(page)
-    page.route("**/label", renew_soon)
-    page.reload()
+    page = open_page(scene, before=lambda page: page.route("**/label", renew_soon))
     seen = see(page)
     until(lambda: scene.leases() >= 5, 20, "the next images are held")
     page.keyboard.press("x")

@@ -17,6 +17,7 @@ from tests.browser.labeling import (
     chromium,
     go,
     label,
+    move_clock,
     open_page,
     see,
     stage,
@@ -57,7 +58,7 @@ def hurry(page: Page) -> None:
 
 def test_thirty_seconds_offline_in_the_middle_of_fifty_answers_lose_nothing(stage: Stage, open_page: Open) -> None:
     scene = stage(queries=60)
-    page = open_page(scene, moves_clock=True)
+    page = open_page(scene, before=move_clock)
     keys = "0123456789" * 5
     given = label_and_note(scene, page, keys[:20])
     scene.saved(20)

@@ -32,6 +32,7 @@ from tests.browser.labeling import (
     cut_off,
     is_heard,
     label,
+    move_clock,
     open_page,
     see,
     somebody_else_answers_the_first,
@@ -442,7 +443,7 @@ def test_signing_out_in_another_tab_gives_the_held_queries_back(stage: Stage, op
 
 def test_a_tab_that_slept_longer_than_its_leases_claims_again(stage: Stage, open_page: Open) -> None:
     scene = stage(queries=8)
-    page = open_page(scene, moves_clock=True)
+    page = open_page(scene, before=move_clock)
     seen = see(page)
     until(lambda: scene.leases() >= 5, 20, "the next images are held")
     somebody_else_answers_the_first(scene)
@@ -456,7 +457,7 @@ def test_a_tab_that_slept_longer_than_its_leases_claims_again(stage: Stage, open
 
 def test_leases_are_renewed_while_the_person_is_there(stage: Stage, open_page: Open) -> None:
     scene = stage()
-    page = open_page(scene, moves_clock=True)
+    page = open_page(scene, before=move_clock)
     see(page)
     with page.expect_request("**/renew") as renewed:
         for _ in range(6):
@@ -480,7 +481,7 @@ def test_what_was_not_told_is_asked_for_as_soon_as_events_are_heard_again(
     stage: Stage, open_page: Open, web: WebServer
 ) -> None:
     scene = stage(state=ProjectState.PAUSED)
-    page = open_page(scene, moves_clock=True)
+    page = open_page(scene, before=move_clock)
     expect(page.locator(".stage")).to_contain_text("The project is paused.")
     until(lambda: is_heard(web, scene), 20, "the page hears the project's events")
     page.clock.pause_at(datetime.now(UTC) + timedelta(seconds=5))  # so that no timer asks
