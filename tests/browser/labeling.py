@@ -161,7 +161,7 @@ def open_page(chromium: Browser, web: WebServer) -> Iterator[Open]:
         context = web.context(chromium, user or scene.user, **options)
         contexts.append(context)
         page = context.new_page()
-        if before:  # it is loaded, and not again after: a page that is left gives its queries back at some later time
+        if before:  # and not a second load: the page that is left would give its queries back at some later time
             before(page)
         page.goto(scene.path)
         return page
