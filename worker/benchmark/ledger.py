@@ -72,10 +72,10 @@ def _told(difference: Interval, other: str) -> str:
 
 
 def _precision(results: Results, arm: str) -> str:
-    last = {}
-    for detail in results.details:
-        if detail.arm == arm and detail.pseudo_labels:
-            last[detail.seed] = detail  # details come by round
+    details = [detail for detail in results.details if detail.arm == arm]
+    last = {detail.seed: detail for detail in details if detail.pseudo_labels}  # details come by round
+    if not last and any(detail.pair for detail in details):
+        return ""  # what a pair teaches while it is fitted is told with its epochs
     if not last:
         return "; it had no pseudo-labels"
     right, all_of_them = (

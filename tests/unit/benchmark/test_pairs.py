@@ -11,6 +11,7 @@ import torch
 from tests.unit.benchmark.factories import FIT, make_experiment, make_plan
 from tests.unit.learning.factories import make_network
 from worker.benchmark.datasets import divide, open_dataset
+from worker.benchmark.ledger import ledger_verdicts
 from worker.benchmark.pair_report import co_training, pair_tables, pair_verdicts
 from worker.benchmark.pairs import PairWatch
 from worker.benchmark.records import Folder, RoundDetail
@@ -26,10 +27,10 @@ from worker.learning.pseudo_labelers import PseudoLabels
 def make_pair_experiment():
     """60 labels, all given at once, and 240 images that nobody labels."""
     teaching = {"name": "co_training", "epochs": 3, "confidence": 0.25}
-    arms = [
-        {"name": "alone", "recipe": {"acquisition": "random", "pseudo_labeler": {**teaching, "condition": 0}}},
-        {"name": "taught", "recipe": {"acquisition": "random", "pseudo_labeler": {**teaching, "condition": 1}}},
-    ]
+    alone, taught = (
+        {"acquisition": "random", "pseudo_labeler": {**teaching, "condition": condition}} for condition in (0, 1)
+    )
+    arms = [{"name": "alone", "recipe": alone}, {"name": "taught", "against": "alone", "recipe": taught}]
     return make_experiment(
         baseline="alone",
         splits={"pool": 300, "test": 100},
@@ -137,6 +138,11 @@ def test_the_report_tells_how_far_each_pair_came(folder: Folder) -> None:
     )
     assert f"{100 * (np.mean(after) - np.mean(before)):+.1f} points [" in taught
     assert alone in text.replace("&#39;", "'") and taught in text
+
+
+def test_a_pair_that_taught_is_not_said_to_have_had_no_pseudo_labels(folder: Folder) -> None:
+    [said] = ledger_verdicts(results_of(folder))
+    assert said.startswith("taught is ") and "pseudo-labels" not in said
 
 
 def test_without_pairs_there_is_no_table() -> None:
